@@ -7,6 +7,7 @@ import { inspect } from 'node:util';
 import { FileWriter } from '../../sandbox/file/writer.ts';
 import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
 import { fileTexts } from '../../src/agent/file-informer.ts';
+import { ANY } from '../../src/config/allow.ts';
 import type { Checking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
@@ -190,7 +191,7 @@ describe('certificates from files', { timeout: 120_000 }, () => {
   it('tells a pipe from a file, and never waits for it', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
     try {
-      host.readFiles = (paths, signal) => fileTexts(paths, { clock: host.clock }, signal);
+      host.readFiles = (paths, signal) => fileTexts(paths, { clock: host.clock, below: ANY }, signal);
       const { execFileSync } = await import('node:child_process');
       execFileSync('mkfifo', [join(dir, 'tls.key')]);
       await writeFile(join(dir, 'tls.crt'), formatCertificates(issue().chain));
@@ -201,7 +202,7 @@ describe('certificates from files', { timeout: 120_000 }, () => {
   });
 
   it('yields no torn pair of a program that rewrites its files a hundred times', async () => {
-    host.readFiles = (paths, signal) => fileTexts(paths, { clock: host.clock }, signal);
+    host.readFiles = (paths, signal) => fileTexts(paths, { clock: host.clock, below: ANY }, signal);
     for (const manner of ['in-place', 'renamed', 'swapped', 'credential-bundle'] as const) {
       const writer = await FileWriter.start({ clock, manner, issue });
       const one = watch(writer.config);

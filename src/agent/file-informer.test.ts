@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { systemClock } from '../async/clock.ts';
+import { ANY } from '../config/allow.ts';
 import { fileContents, fileTexts } from './file-informer.ts';
 
 it('a file that cannot be read counts as absent, and is followed until it can be read', async () => {
@@ -13,10 +14,12 @@ it('a file that cannot be read counts as absent, and is followed until it can be
     const stop = new AbortController();
     // A path below a file, and a directory in place of a file, fail in two different ways; so does a broken mount.
     for (const odd of [join(dir, 'token', 'below'), dir]) {
-      const first = await fileContents(odd, { clock: systemClock }, stop.signal)[Symbol.asyncIterator]().next();
+      const first = await fileContents(odd, { clock: systemClock, below: ANY }, stop.signal)
+        [Symbol.asyncIterator]()
+        .next();
       assert.deepEqual(first, { done: false, value: undefined });
     }
-    const contents = fileContents(path, { clock: systemClock }, stop.signal)[Symbol.asyncIterator]();
+    const contents = fileContents(path, { clock: systemClock, below: ANY }, stop.signal)[Symbol.asyncIterator]();
     assert.equal((await contents.next()).value, undefined);
     await writeFile(path, 'text');
     assert.equal((await contents.next()).value, 'text');
@@ -33,7 +36,7 @@ it('a file that is unusable for a while is reported, and that it is usable again
     const path = join(dir, 'token');
     const said: string[] = [];
     const failed = (_: string, { message }: Error) => said.push(message);
-    const options = { clock: systemClock, failed, recovered: () => said.push('usable') };
+    const options = { clock: systemClock, below: ANY as typeof ANY, failed, recovered: () => said.push('usable') };
     await mkdir(path);
     const contents = fileContents(path, options, stop.signal)[Symbol.asyncIterator]();
     assert.equal((await contents.next()).value, undefined);
@@ -69,7 +72,7 @@ it('files behind a symlink that is swapped are never read half from one director
     })();
     const paths = names.map((name) => join(dir, name));
     let readings = 0;
-    for await (const texts of fileTexts(paths, { clock: systemClock }, stop.signal)) {
+    for await (const texts of fileTexts(paths, { clock: systemClock, below: ANY }, stop.signal)) {
       readings++;
       assert.equal(new Set(texts).size, 1, texts.join());
       if (texts[0] === '300') break;

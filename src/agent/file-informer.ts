@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
+import { type Allowed, ANY } from '../config/allow.ts';
 import { FileError, readRegularFile } from '../kube/transport/credentials.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
@@ -15,6 +17,8 @@ const MOST_READINGS = 10;
 
 export interface FileOptions {
   readonly clock: Clock;
+  /** Directories that the files must be in, wherever their symlinks lead. `ANY` for files that the operator named. */
+  readonly below: Allowed;
   /** Bytes; default 1 MiB. */
   readonly most?: number;
   /** Called for a file that exists and cannot be used. Absence is a state, not an error. */
@@ -56,7 +60,7 @@ export async function* fileTexts(
         const watcher = watchers.get(directory) ?? watchDirectory(directory, changed);
         if (watcher) watchers.set(directory, watcher);
       }
-      const found = await readTogether(paths, options.most ?? LARGEST_FILE);
+      const found = await readTogether(paths, options.most ?? LARGEST_FILE, options.below);
       const states = found?.map(stateOf);
       if (found && states && !isDeepStrictEqual(states, last)) {
         for (const [at, reading] of found.entries()) {
@@ -84,10 +88,14 @@ type FileReading = string | FileError;
  * Two readings in a row that are alike: all files stood so at the moment between them. Undefined when they change
  * faster than they can be read; the change that disturbed the reading is a reason to try again.
  */
-async function readTogether(paths: readonly string[], most: number): Promise<readonly FileReading[] | undefined> {
+async function readTogether(
+  paths: readonly string[],
+  most: number,
+  below: Allowed,
+): Promise<readonly FileReading[] | undefined> {
   let before: readonly FileReading[] | undefined;
   for (let reading = 0; reading < MOST_READINGS; reading++) {
-    const after: readonly FileReading[] = await Promise.all(paths.map((path) => read(path, most)));
+    const after: readonly FileReading[] = await Promise.all(paths.map((path) => read(path, most, below)));
     if (before && isDeepStrictEqual(before.map(stateOf), after.map(stateOf))) return after;
     before = after;
   }
@@ -98,12 +106,29 @@ async function readTogether(paths: readonly string[], most: number): Promise<rea
 const stateOf = (reading: FileReading): string =>
   typeof reading === 'string' ? createHash('sha256').update(reading).digest('hex') : reading.message;
 
-async function read(path: string, most: number): Promise<FileReading> {
+async function read(path: string, most: number, below: Allowed): Promise<FileReading> {
   try {
-    return await readRegularFile(path, most);
+    return await readBelow(path, most, below);
   } catch (error) {
     return error instanceof FileError ? error : new FileError('cannot be read', { cause: error });
   }
+}
+
+/**
+ * The text of a regular file of at most `most` bytes that is in one of the directories, also after its symlinks: those of
+ * a mounted volume stay in it. Throws FileError.
+ */
+export async function readBelow(path: string, most: number, below: Allowed): Promise<string> {
+  if (below === ANY) return readRegularFile(path, most);
+  // What cannot be resolved cannot be read either, and reading it says why.
+  const real = await realpath(path).catch(() => path);
+  if (real !== path) {
+    const places = await Promise.all(below.map((directory) => realpath(directory).catch(() => directory)));
+    if (!places.some((place) => real.startsWith(`${place}/`))) {
+      throw new FileError(`is a symlink to ${real}, which is not below ${below.join(' or ')}`);
+    }
+  }
+  return readRegularFile(real, most);
 }
 
 function watchDirectory(path: string, changed: Trigger): FSWatcher | undefined {

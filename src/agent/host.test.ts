@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -280,6 +280,23 @@ describe('the host of an adapter', () => {
       await assert.rejects(host([dir]).token({ ...TO_CA, audience: 'a', file: path }, signal), refused);
       assert.throws(() => host([dir]).file(path, signal), refused);
     }
+  });
+
+  it('follows a symlink as mounted volumes have it, and none that leads out of those directories', async () => {
+    const [mount, elsewhere] = [join(dir, 'mount'), join(dir, 'elsewhere')];
+    await mkdir(join(mount, '..data'), { recursive: true });
+    await mkdir(elsewhere);
+    const token = api.tokenFor(gateway, 600, 'a');
+    for (const directory of [join(mount, '..data'), elsewhere]) await writeFile(join(directory, 'token'), token);
+    await symlink(join('..data', 'token'), join(mount, 'token'));
+    await symlink(join('..', 'elsewhere', 'token'), join(mount, 'stray'));
+    const read = (name: string) => host([mount]).token({ ...TO_CA, audience: 'a', file: join(mount, name) }, signal);
+    const text = async (name: string) =>
+      (await host([mount]).file(join(mount, name), signal)[Symbol.asyncIterator]().next()).value;
+    assert.equal(await read('token'), token);
+    assert.equal(await text('token'), token);
+    await assert.rejects(read('stray'), { code: 'ERR_MESH_TOKEN', message: /is a symlink to .*elsewhere.*not below/ });
+    assert.equal(await text('stray'), undefined);
   });
 
   it('reads a ConfigMap once for all hosts that share it', async () => {

@@ -13,7 +13,6 @@ import type { Problem } from '../core/problem.ts';
 import { mintToken, requireHarmless, requireUsable } from '../kube/account-token.ts';
 import type { Kube } from '../kube/api.ts';
 import { RESOURCES, servedTrustBundles, trustBundleOf, unservedTrustBundle } from '../kube/resources.ts';
-import { readRegularFile } from '../kube/transport/credentials.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
@@ -24,7 +23,7 @@ import { type KubeObject, keyOf, type ObjectRef, type Resource } from '../object
 
 import type { Certificate } from '../pki/certificate.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
-import { type FileTexts, fileContents, fileTexts } from './file-informer.ts';
+import { type FileTexts, fileContents, fileTexts, readBelow } from './file-informer.ts';
 import type { SharedInformers } from './informers.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
@@ -94,7 +93,7 @@ class AdapterHost implements Host {
     requireAllowed(request, this.#allow);
     if (file !== undefined) {
       permit(file, this.#filesBelow);
-      const token = await tokenFile(file);
+      const token = await tokenFile(file, this.#filesBelow);
       if (this.#filesBelow !== ANY && token !== this.#harmless && !allowsAudience(token, this.#allow)) {
         await requireHarmless(this.#kube, `the token in ${file}`, token, undefined, signal);
         this.#harmless = token;
@@ -135,10 +134,11 @@ class AdapterHost implements Host {
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
     permit(path, this.#filesBelow);
     const { clock } = this;
+    const below = this.#filesBelow;
     const read = () =>
       new LatestValue((stop, report) => {
         const failed = (_: string, { message }: Error) => report(unusable(path, message));
-        return fileContents(path, { clock, failed, recovered: () => report(undefined) }, stop);
+        return fileContents(path, { clock, below, failed, recovered: () => report(undefined) }, stop);
       });
     return this.#following(`file ${path}`, read, signal);
   }
@@ -146,10 +146,11 @@ class AdapterHost implements Host {
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
     for (const path of paths) permit(path, this.#filesBelow);
     const { clock } = this;
+    const below = this.#filesBelow;
     const read = () =>
       new LatestValue<FileTexts>((stop, report) => {
         const failed = (path: string, { message }: Error) => report(unusable(path, message));
-        return fileTexts(paths, { clock, failed, recovered: () => report(undefined) }, stop);
+        return fileTexts(paths, { clock, below, failed, recovered: () => report(undefined) }, stop);
       });
     return this.#following(`files ${paths.join(':')}`, read, signal);
   }
@@ -202,10 +203,10 @@ function unusable(path: string, why: string): MeshError {
   return new MeshError('ERR_MESH_CONFIG', `the file ${path} ${why}; mount a regular file there, or name another`);
 }
 
-async function tokenFile(path: string): Promise<string> {
+async function tokenFile(path: string, below: Allowed): Promise<string> {
   let text: string;
   try {
-    text = await readRegularFile(path, LARGEST_TOKEN);
+    text = await readBelow(path, LARGEST_TOKEN, below);
   } catch (cause) {
     const why = asError(cause).message;
     throw new MeshError(

@@ -140,7 +140,7 @@ export async function* configFile(options: ConfigFileOptions, signal: AbortSigna
   const failed = (_: string, { message }: Error) => {
     why = message;
   };
-  for await (const text of fileContents(path, { clock, failed, most: LARGEST_FILE }, signal)) {
+  for await (const text of fileContents(path, { clock, below: ANY, failed, most: LARGEST_FILE }, signal)) {
     if (text === undefined) {
       const message = `${why}; check the path and the mounted ConfigMap`;
       why = ABSENT;

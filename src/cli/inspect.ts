@@ -1,6 +1,7 @@
 import { adapters } from '../../adapters/index.ts';
 import { fileContents, fileTexts } from '../agent/file-informer.ts';
 import { systemClock } from '../async/clock.ts';
+import { ANY } from '../config/allow.ts';
 import type { ExpectedIdentity } from '../core/checks.ts';
 import type { Preflight } from '../core/preflight.ts';
 import { type CheckResult, examine } from '../core/verify.ts';
@@ -206,8 +207,8 @@ function socketHost(): Host {
     token: absent,
     configMap: absent,
     clusterTrustBundle: absent,
-    file: (path, signal) => fileContents(path, { clock: systemClock }, signal),
-    files: (paths, signal) => fileTexts(paths, { clock: systemClock }, signal),
+    file: (path, signal) => fileContents(path, { clock: systemClock, below: ANY }, signal),
+    files: (paths, signal) => fileTexts(paths, { clock: systemClock, below: ANY }, signal),
     report: () => {},
   };
 }
