@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { filesBelow, ROOT } from '../tree.ts';
+import { ROOT, trackedBelow } from '../tree.ts';
 
-const documents = filesBelow(ROOT).filter((file) => file.endsWith('.md'));
+const documents = trackedBelow(ROOT).filter((file) => file.endsWith('.md'));
 
 /** The anchors that GitHub makes from headings. */
 const anchorsOf = (text: string): Set<string> =>
