@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,20 +24,20 @@ export function filesBelow(root: string, ...directories: readonly string[]): str
 }
 
 /**
- * The same without files that git does not track, such as notes and trials. In a tree without a repository of its own,
- * every file counts.
+ * The same without files that git does not track, such as notes and trials. Where git knows nothing of the tree, as in
+ * an archive, every file counts.
  */
 export function trackedBelow(root: string, ...directories: readonly string[]): string[] {
-  if (!existsSync(join(root, '.git'))) return filesBelow(root, ...directories);
-  return listed(root, ['--cached'], directories).filter((file) => existsSync(join(root, file)));
+  const tracked = listed(root, ['--cached'], directories);
+  return tracked?.filter((file) => existsSync(join(root, file))) ?? filesBelow(root, ...directories);
 }
 
 /** The files of ours that git neither tracks nor ignores. */
-export const untracked = (root: string): string[] =>
-  existsSync(join(root, '.git')) ? listed(root, ['--others', '--exclude-standard'], []) : [];
+export const untracked = (root: string): string[] => listed(root, ['--others', '--exclude-standard'], []) ?? [];
 
-function listed(root: string, options: readonly string[], directories: readonly string[]): string[] {
+function listed(root: string, options: readonly string[], directories: readonly string[]): string[] | undefined {
+  if (!existsSync(join(root, '.git'))) return undefined;
   const args = ['-C', root, 'ls-files', '-z', ...options, '--', ...directories];
-  const output = execFileSync('git', args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
-  return [...new Set(output.split('\0').filter((file) => file !== ''))].sort();
+  const { status, stdout } = spawnSync('git', args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  return status === 0 ? [...new Set(stdout.split('\0').filter((file) => file !== ''))].sort() : undefined;
 }
