@@ -1,13 +1,15 @@
+import { knipConfig, tscConfig } from './check/configs.ts';
 import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
 import { slowPatterns } from './check/patterns.ts';
 import { roomFindings } from './check/rooms.ts';
+import { sizes } from './check/sizes.ts';
 import { spreadFindings } from './check/spreads.ts';
 import { structureFindings } from './check/structure.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
 import { usingCaughtInLoops } from './check/using.ts';
 import { capture } from './run.ts';
-import { ROOT } from './tree.ts';
+import { ROOT, trackedBelow } from './tree.ts';
 
 interface Result {
   readonly ok: boolean;
@@ -27,10 +29,13 @@ const findings = (found: readonly string[]): Result => ({ ok: found.length === 0
 const PRODUCT_ISSUES = ['--no-config-hints', '--include', 'files,exports,types,enumMembers'];
 
 const checks: Readonly<Record<string, () => Promise<Result>>> = {
-  types: command('tsc', '-p', 'tsconfig.json'),
-  'lint, format': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
-  'dead exports, dependencies': command('knip', '--no-progress'),
-  'exports that only tests use': command('knip', '--config', 'knip.product.json', '--no-progress', ...PRODUCT_ISSUES),
+  types: command('tsc', '-p', tscConfig(ROOT)),
+  'lint, format': command('biome', 'ci', '--colors=off', '--error-on-warnings', ...trackedBelow(ROOT)),
+  'dead exports, dependencies': command('knip', '--config', knipConfig(ROOT, 'knip.json'), '--no-progress'),
+  'exports that only tests use': command(
+    'knip',
+    ...['--config', knipConfig(ROOT, 'knip.product.json'), '--no-progress', ...PRODUCT_ISSUES],
+  ),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
   'import rules': async () => findings(roomFindings(ROOT)),
@@ -58,5 +63,11 @@ for (const [name, check] of Object.entries(checks)) {
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   process.stdout.write(`${ok ? 'ok  ' : 'FAIL'}  ${name} (${seconds} s)\n`);
 }
+if (wanted.length === 0)
+  process.stdout.write(
+    sizes(ROOT)
+      .map((line) => `${line}\n`)
+      .join(''),
+  );
 process.stdout.write(failed === 0 ? 'all checks passed\n' : `${failed} failed\n`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -41,8 +41,8 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
   'docs/reference/mesh-certificate.schema.json': () => `${JSON.stringify(jsonSchema(adapters, gateways), null, 2)}\n`,
   'docs/reference/mesh-certificate.md': () => renderReference(adapters, gateways),
   'docs/reference/commands.md': renderCommands,
-  'docs/verification.md': () => withSection(join(ROOT, 'docs/verification.md'), 'kinds', renderKinds()),
-  'docs/metrics.md': () => withSection(join(ROOT, 'docs/metrics.md'), 'metrics', renderMetrics()),
+  'docs/reference/metrics.md': renderMetrics,
+  'docs/reference/verification.md': renderKinds,
 };
 
 const chartValues = async () => describeValues(await text(`${CHART}/values.yaml`));

@@ -70,7 +70,7 @@ async function requireTag(): Promise<void> {
   const tags = await capture('git', ['tag', '--points-at', 'HEAD']);
   if (!tags.output.split('\n').includes(tag)) {
     throw new Error(
-      `the commit has no tag ${tag}, the version in package.json: see docs/releasing.md, or add --dry-run`,
+      `the commit has no tag ${tag}, the version in package.json: see docs/contributing/releasing.md, or add --dry-run`,
     );
   }
   const { output } = await capture('git', ['status', '--porcelain']);

@@ -1,4 +1,5 @@
-import { readdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -20,4 +21,23 @@ export function filesBelow(root: string, ...directories: readonly string[]): str
   };
   for (const directory of directories.length === 0 ? ['.'] : directories) walk(join(root, directory));
   return found.sort();
+}
+
+/**
+ * The same without files that git does not track, such as notes and trials. Where git knows nothing of the tree, as in
+ * an archive, every file counts.
+ */
+export function trackedBelow(root: string, ...directories: readonly string[]): string[] {
+  const tracked = listed(root, ['--cached'], directories);
+  return tracked?.filter((file) => existsSync(join(root, file))) ?? filesBelow(root, ...directories);
+}
+
+/** The files of ours that git neither tracks nor ignores. */
+export const untracked = (root: string): string[] => listed(root, ['--others', '--exclude-standard'], []) ?? [];
+
+function listed(root: string, options: readonly string[], directories: readonly string[]): string[] | undefined {
+  if (!existsSync(join(root, '.git'))) return undefined;
+  const args = ['-C', root, 'ls-files', '-z', ...options, '--', ...directories];
+  const { status, stdout } = spawnSync('git', args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  return status === 0 ? [...new Set(stdout.split('\0').filter((file) => file !== ''))].sort() : undefined;
 }

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { ROOT } from '../scripts/tree.ts';
 
-const rows = readFileSync(join(ROOT, 'docs/incidents.md'), 'utf8')
+const rows = readFileSync(join(ROOT, 'docs/contributing/incidents.md'), 'utf8')
   .split('\n')
   .filter((line) => line.startsWith('| ') && !line.startsWith('| class |'));
 
-describe('docs/incidents.md', () => {
+describe('docs/contributing/incidents.md', () => {
   for (const row of rows) {
     const [, , incident = '', tests = ''] = row.split('|');
     it(`names tests that exist for ${incident.trim()}`, () => {

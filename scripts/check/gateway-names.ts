@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 const GATEWAY = /emissary|ambassador|tls_?context|mapping/i;
 const FOLDER = 'src/gateway/emissary/';
@@ -38,7 +38,7 @@ export const ALLOWED_FILES: Readonly<Record<string, string>> = {
 /** `file:line: the name` of each gateway that product code outside its folder names. */
 export function gatewayNames(root: string, allowed: Readonly<Record<string, string>> = ALLOWED_FILES): string[] {
   return ['src', 'adapters']
-    .flatMap((folder) => filesBelow(root, folder))
+    .flatMap((folder) => trackedBelow(root, folder))
     .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && !file.includes('/gen/'))
     .filter((file) => !file.startsWith(FOLDER) && !Object.keys(allowed).some((start) => file.startsWith(start)))
     .flatMap((file) => {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { filesBelow, ROOT } from '../tree.ts';
+import { ROOT, trackedBelow } from '../tree.ts';
 
-const documents = filesBelow(ROOT).filter((file) => file.endsWith('.md'));
+const documents = trackedBelow(ROOT).filter((file) => file.endsWith('.md'));
 
 /** The anchors that GitHub makes from headings. */
 const anchorsOf = (text: string): Set<string> =>
@@ -37,10 +37,28 @@ test('every link between our documents leads somewhere', () => {
 
 test('each file and folder that the architecture page names exists', () => {
   const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
-  const named = [...text.matchAll(/`((?:src|adapters|test|docs)\/[\w./-]+)`/g)].map(([, path = '']) => path);
+  const named = [...text.matchAll(/`((?:src|adapters|sandbox|scripts|deploy|test|docs)\/[\w./-]+)`/g)].map(
+    ([, path = '']) => path,
+  );
   assert.ok(named.length > 40);
   assert.deepEqual(
     named.filter((path) => !existsSync(join(ROOT, path))),
+    [],
+  );
+});
+
+test('each function that the architecture page names is declared in what ships', () => {
+  const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
+  const named = new Set([...text.matchAll(/`(\w+)\(\)`/g)].map(([, name = '']) => name));
+  assert.ok(named.size > 10);
+  const declared = new Set(
+    trackedBelow(ROOT, 'src', 'adapters')
+      .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+      .flatMap((file) => [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\bfunction\*? (\w+)/g)])
+      .map(([, name]) => name),
+  );
+  assert.deepEqual(
+    [...named].filter((name) => !declared.has(name)),
     [],
   );
 });

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 const MESH = /istio|linkerd|consul|\bspire\b/i;
 
@@ -20,7 +20,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
 
 /** `file:line: the name` of each mesh name in product code outside `adapters`. */
 export function meshNames(root: string): string[] {
-  return filesBelow(root, 'src')
+  return trackedBelow(root, 'src')
     .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && !file.includes('/gen/'))
     .flatMap((file) => {
       const lines = readFileSync(join(root, file), 'utf8').split('\n');

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import fc from 'fast-check';
 import ts from 'typescript';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 /** A regular expression of the product, and where it is. */
 export interface Pattern {
@@ -54,7 +54,7 @@ export async function patternsOf(root: string): Promise<{ patterns: Pattern[]; p
     const key = `/${source}/${flags}`;
     if (!found.has(key)) found.set(key, { place, source, flags });
   };
-  for (const file of filesBelow(root, 'src', 'adapters')) {
+  for (const file of trackedBelow(root, 'src', 'adapters')) {
     if (!/\.(ts|js)$/.test(file) || NOT_SHIPPED.test(file)) continue;
     const source = ts.createSourceFile(file, readFileSync(join(root, file), 'utf8'), ts.ScriptTarget.Latest, true);
     let isLoaded = false;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import ts from 'typescript';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 /**
  * Finds spreads of objects that carry dependencies, such as `{ ...env, namespace }`: a member that was renamed on one
@@ -13,7 +13,7 @@ export function spreadFindings(root: string): string[] {
     ts.sys,
     root,
   );
-  const files = filesBelow(root, 'src', 'adapters').filter(
+  const files = trackedBelow(root, 'src', 'adapters').filter(
     (file) => file.endsWith('.ts') && !/\.(test|fixture)\.ts$|\/gen\//.test(file),
   );
   const program = ts.createProgram(

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path/posix';
 import ts from 'typescript';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 import { cyclesOf } from './cycles.ts';
 
 const FORBIDDEN_NAME = /^(utils?|helpers?|common|managers?|misc)$/;
@@ -28,7 +28,7 @@ export function structureFindings(root: string): string[] {
 
 /** The TypeScript files below the directories, without tests and generated ones. */
 export const modulesBelow = (root: string, ...directories: readonly string[]): Module[] =>
-  filesBelow(root, ...directories)
+  trackedBelow(root, ...directories)
     .filter(isProduct)
     .map((file) => moduleOf(file, readFileSync(join(root, file), 'utf8')));
 

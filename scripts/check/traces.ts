@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 const TEXT = /\.(ts|js|json|md|ya?ml|tpl|txt|proto|toml|mod|sh)$|(^|\/)(Dockerfile|run|LICENSE|NOTES\.txt|\.\w+)$/;
 const PUBLIC_HOSTS = new Set(['registry.npmjs.org', 'proxy.golang.org', 'sum.golang.org', 'pypi.org', 'localhost']);
@@ -16,7 +16,7 @@ export interface Traces {
 /** Traces of the machine that a file was written on; `path:line: what` each. */
 export function tracesOfMachine(root: string, { hosts }: Traces): string[] {
   const found: string[] = [];
-  for (const file of filesBelow(root).filter((name) => TEXT.test(name))) {
+  for (const file of trackedBelow(root).filter((name) => TEXT.test(name))) {
     const text = readFileSync(join(root, file), 'utf8');
     if (file === 'package-lock.json' && text.includes('"resolved"')) {
       found.push(`${file}: holds download addresses; .npmrc omits them: run npm install once more`);

@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
-import { filesBelow } from '../tree.ts';
+import { trackedBelow } from '../tree.ts';
 
 /**
  * Finds a `using` in a block whose errors are caught in the same loop. esbuild keeps the error of one iteration in a
  * variable of the function and throws it again at the end of each later one. Move the block into a function.
  */
 export function usingCaughtInLoops(root: string): string[] {
-  return filesBelow(root, 'src', 'adapters', 'sandbox', 'test', 'scripts')
+  return trackedBelow(root, 'src', 'adapters', 'sandbox', 'test', 'scripts')
     .filter((file) => file.endsWith('.ts'))
     .flatMap((file) =>
       linesOf(readFileSync(join(root, file), 'utf8')).map(

@@ -98,7 +98,7 @@ ${SCENARIOS.map(({ id, title }) => `  ${id.padEnd(16)} ${title}`).join('\n')}
   --quick    smaller sizes, for a first look
   --full     larger sizes and more rounds, 10,000 identities in the sandbox
   --json     one JSON document on stdout
-  --write    also write docs/benchmarks.md
+  --write    also write docs/contributing/benchmarks.md
   --sandbox  use no real API server
 `;
 
@@ -147,7 +147,7 @@ async function main(): Promise<number> {
         .join(', ')}\n`,
     );
   if (values.write) {
-    const path = join(ROOT, 'docs/benchmarks.md');
+    const path = join(ROOT, 'docs/contributing/benchmarks.md');
     const ids = SCENARIOS.map(({ id }) => id);
     const before = await readFile(path, 'utf8').catch(() => '');
     await writeFile(path, document(report, ids, before));

@@ -15,7 +15,7 @@ both tables into docs/scale.md.
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-/** First issues that one process makes Ready a second, on half of two cores: `first` in docs/benchmarks.md. */
+/** First issues that one process makes Ready a second, on half of two cores: `first` in docs/contributing/benchmarks.md. */
 const CAPACITY = 45;
 const { values } = parseArgs({
   options: {

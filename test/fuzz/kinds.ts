@@ -2,7 +2,7 @@ import type { Judged } from './run.ts';
 
 /** A kind of disagreement between the judges that is known and intended. */
 export interface Kind {
-  /** The property of a certificate, chain or bundle, as worded in the table of docs/verification.md. */
+  /** The property of a certificate, chain or bundle, as worded in the tables of docs/reference/verification.md. */
   readonly what: string;
   /** Why the judges differ, and why that is harmless. */
   readonly why: string;

@@ -12,7 +12,7 @@ const USAGE = `usage: npm run fuzz -- [--cases N] [--seed FROM] [--only SEED] [-
 
 Makes signed certificates that differ from good ones, and compares what meshcert, OpenSSL, Go and Envoy say of each.
 Then does the same with a twentieth as many sets of CRLs.
-Ends with 1 when they differ in a way that docs/verification.md does not explain. --only judges one case and prints its
+Ends with 1 when they differ in a way that docs/reference/verification.md does not explain. --only judges one case and prints its
 certificates.`;
 
 async function main(): Promise<number> {

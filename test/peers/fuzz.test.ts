@@ -19,7 +19,7 @@ const ANSWERED = 300;
 describe('signed certificates that differ from good ones', () => {
   const judges = judgesOfSuite();
 
-  it('are accepted by us only if OpenSSL, Go and Envoy accept them, except for the kinds in docs/verification.md', async (t) => {
+  it('are accepted by us only if OpenSSL, Go and Envoy accept them, except for the kinds in docs/reference/verification.md', async (t) => {
     const result = await fuzz({ judges, cases: CASES, from: FROM, notLoaded });
     for (const line of table(result).split('\n')) t.diagnostic(line);
     assert.ok(result.accepted.ours > CASES / 10, 'nearly nothing was accepted');
