@@ -7,6 +7,7 @@ import { KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts
 import { nearest, validator } from '../config/validate.ts';
 import { differences } from '../core/plan.ts';
 import type { Gateway } from '../gateway/gateway.ts';
+import type { Kube } from '../kube/api.ts';
 import { type Adapter, type Host, tlsDefaults } from '../mesh/adapter.ts';
 import { type Account, type AgentMount, type Installation, isTargeting, type TargetRules } from '../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input.ts';
@@ -34,6 +35,7 @@ import {
   rightsName,
   rightsOf,
   standInRequest,
+  stays,
   suffices,
   toolOf,
   withVersion,
@@ -42,7 +44,6 @@ import {
   accepted,
   bare,
   CREATED_LABELS,
-  type DiffLine,
   diffObjects,
   documentFor,
   isOnboarded,
@@ -53,7 +54,48 @@ import {
   yamlOf,
 } from './snapshot.ts';
 
-export interface OnboardPreferences extends Choice {
+/** Receives reports of progress. */
+export interface Announce {
+  /** A permanent line. */
+  line(text: string): void;
+  /** What is currently waited for; printed again only when it changes. */
+  waiting(text: string): void;
+}
+
+/** What joining and leaving have in common. */
+export interface OnboardMeans {
+  readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
+  readonly clock: Clock;
+  readonly say: Announce;
+  readonly signal: AbortSignal;
+}
+
+export interface OnboardOptions extends OnboardMeans {
+  readonly random: () => number;
+  readonly preferences: OnboardPreferences;
+  /** Directories of certificates that the user named, and the files in them; undefined: not visible from here. */
+  readonly directories: ReadonlyMap<string, readonly string[] | undefined>;
+  /** Present the pair to the upstream before a move. */
+  readonly probe: boolean;
+  /** Maps `host:port` of the cluster to the address that reaches it from here, such as a port-forward. */
+  readonly connectTo: ReadonlyMap<string, string>;
+  /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
+  readonly gatewayUrl: string | undefined;
+  /** How long to wait for the certificates. */
+  readonly timeoutMs: number;
+  /** How long requests through the gateway are watched after a move; absent: as long as the gateway needs. */
+  readonly settleMs?: number | undefined;
+}
+
+/** The user's restrictions; absent: whatever is found. */
+export interface OnboardPreferences {
+  /** `namespace/name`, or a name, or `Gateway namespace/name` where two kinds have the same. */
+  readonly gateway?: string | undefined;
+  /** The namespace of the gateway, if more than one runs. */
+  readonly namespace?: string | undefined;
+  readonly meshes?: readonly string[] | undefined;
   /** `namespace/name` of the routes to move; absent: all that can be. */
   readonly routes?: readonly string[] | undefined;
   /** Fields of `spec` that the user changes. */
@@ -71,7 +113,7 @@ export interface OnboardStep {
   readonly object: KubeObject;
   /** What is applied, if it is not the whole object. */
   readonly patch?: KubeObject;
-  readonly diff: readonly DiffLine[];
+  readonly diff: readonly string[];
   /** Why it is not changed although it differs from what would be created. */
   readonly note?: string;
 }
@@ -91,7 +133,7 @@ export async function planOnboarding(
   snapshot: OnboardSnapshot,
   preferences: OnboardPreferences,
   observed: ReadonlyMap<string, KubeObject>,
-  means: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[]; readonly clock: Clock },
+  means: Pick<OnboardMeans, 'adapters' | 'gateways' | 'clock'>,
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
   const { adapters, gateways, clock } = means;
@@ -116,12 +158,7 @@ export async function planOnboarding(
   const verdicts = upstreams.map((upstream) => {
     const verdict = judge(upstream, joined, snapshot);
     if (verdict.outcome.kind === 'done' || !wanted || wanted.has(upstream)) return verdict;
-    const outcome = {
-      kind: 'stay',
-      code: 'ERR_TARGET_UNSELECTED',
-      message: 'not among those named by --mapping',
-    } as const;
-    return { upstream, outcome };
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', 'not among those named by --mapping');
   });
   const certificates = joined.map(({ certificate }) => certificate);
   const besides = certificatesBeside(certificates, gateway.installation.home, snapshot, means);
@@ -160,7 +197,7 @@ function certificatesBeside(
   certificates: readonly MeshCertificate[],
   home: string,
   { meshCertificates }: OnboardSnapshot,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  { adapters, gateways }: Pick<OnboardMeans, 'adapters' | 'gateways'>,
 ): MeshCertificate[] {
   const validate = validator(adapters, gateways);
   const known = new Set(certificates.map(({ metadata }) => metadata.name));
@@ -369,21 +406,11 @@ function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, cloc
   };
 }
 
-/** The user's restrictions; absent: whatever is found. */
-interface Choice {
-  /** `namespace/name`, or a name, or `Gateway namespace/name` where two kinds have the same. */
-  readonly gateway?: string | undefined;
-  /** The namespace of the gateway, if more than one runs. */
-  readonly namespace?: string | undefined;
-  readonly meshes?: readonly string[] | undefined;
-}
-
 export function chooseGateway(
   { gateways, unseen }: Findings,
   kinds: readonly Gateway[],
-  choice: Choice = {},
+  { gateway: wanted, namespace }: Pick<OnboardPreferences, 'gateway' | 'namespace'> = {},
 ): GatewayFinding {
-  const { gateway: wanted, namespace } = choice;
   const nameOf = ({ installation }: GatewayFinding) => installation.object.metadata.name;
   const namespaceOf = ({ installation }: GatewayFinding) => installation.object.metadata.namespace ?? '';
   const placeOf = (one: GatewayFinding) => `${namespaceOf(one)}/${nameOf(one)}`;
@@ -484,7 +511,7 @@ export interface Findings {
 
 export function discover(
   snapshot: OnboardSnapshot,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  { adapters, gateways }: Pick<OnboardMeans, 'adapters' | 'gateways'>,
 ): Findings {
   return {
     meshes: adapters.flatMap((adapter) => adapter.discover?.installations(snapshot) ?? []),

@@ -66,15 +66,19 @@ export async function takeSnapshot(
 ): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
   const unserved = new Set<string>();
-  const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
+  const unlessRefused = async <T>(what: string, kind: string, read: Promise<T>): Promise<T | undefined> => {
     try {
-      return (await kube.list(resource, selection, signal)).items;
+      return await read;
     } catch (error) {
       if (!(error instanceof KubeError) || error.status === 0) throw error;
-      if (error.status === 404) unserved.add(resource.kind);
-      else unseen.push({ what: describeList(resource, selection), message: error.message });
+      if (error.status === 404) unserved.add(kind);
+      else unseen.push({ what, message: error.message });
       return undefined;
     }
+  };
+  const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
+    const read = kube.list(resource, selection, signal);
+    return (await unlessRefused(describeList(resource, selection), resource.kind, read))?.items;
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
@@ -99,7 +103,8 @@ export async function takeSnapshot(
       list(RESOURCES.meshCertificates),
       lists([...ROLES, ...BINDINGS], { labelSelector: ONBOARD_LABEL }),
     ]);
-  const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
+  const get = (ref: ObjectRef) =>
+    unlessRefused(`${ref.kind} ${ref.namespace}/${ref.name}`, ref.kind, kube.get(ref, signal));
   const certificates = new Map<string, string>();
   const listed = {
     namespaces,
@@ -151,21 +156,6 @@ export async function takeSnapshot(
 
 const ROLES = [RESOURCES.roles, RESOURCES.clusterRoles];
 const BINDINGS = [RESOURCES.roleBindings, RESOURCES.clusterRoleBindings];
-
-async function readOne(
-  kube: Kube,
-  ref: ObjectRef,
-  unseen: Unseen[],
-  signal: AbortSignal,
-): Promise<KubeObject | undefined> {
-  try {
-    return await kube.get(ref, signal);
-  } catch (error) {
-    if (!(error instanceof KubeError) || error.status === 0) throw error;
-    unseen.push({ what: `${ref.kind} ${ref.namespace}/${ref.name}`, message: error.message });
-    return undefined;
-  }
-}
 
 const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
@@ -317,11 +307,9 @@ function withValue(below: unknown, [first, ...rest]: readonly string[], value: u
   return Object.fromEntries(Object.entries({ ...now, [first]: set }).filter(([, one]) => one !== null));
 }
 
-/** `+`, `-` or a blank before each line, as in diff. */
-export type DiffLine = string;
-
 /**
- * Compares two objects as YAML, with this many lines around each change. Unless `whole`, only the fields in `after` are
+ * Compares two objects as YAML, with this many lines around each change, and `+`, `-` or a blank before each line, as
+ * in diff. Unless `whole`, only the fields in `after` are
  * compared: the others belong to somebody else or to the server.
  */
 export function diffObjects(
@@ -329,7 +317,7 @@ export function diffObjects(
   after: KubeObject | undefined,
   context = 2,
   whole = false,
-): DiffLine[] {
+): string[] {
   const old = before && after && !whole ? (within(before, after) as KubeObject) : before;
   return hunks(diffLines(linesOf(old), linesOf(after)), context);
 }
@@ -361,7 +349,7 @@ const linesOf = (object: KubeObject | undefined): string[] =>
   object ? yamlOf(bare(object), { sorted: true }).trimEnd().split('\n') : [];
 
 /** Keeps the longest common part of both; objects here have tens of lines, so the quadratic cost is small. */
-function diffLines(before: readonly string[], after: readonly string[]): DiffLine[] {
+function diffLines(before: readonly string[], after: readonly string[]): string[] {
   const common: number[][] = Array.from({ length: before.length + 1 }, () => Array(after.length + 1).fill(0));
   const at = (i: number, j: number) => common[i]?.[j] ?? 0;
   for (let i = before.length - 1; i >= 0; i--) {
@@ -370,7 +358,7 @@ function diffLines(before: readonly string[], after: readonly string[]): DiffLin
       row[j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
     }
   }
-  const lines: DiffLine[] = [];
+  const lines: string[] = [];
   for (let i = 0, j = 0; i < before.length || j < after.length; ) {
     if (i < before.length && j < after.length && before[i] === after[j]) {
       lines.push(`  ${before[i]}`);
@@ -387,8 +375,8 @@ function diffLines(before: readonly string[], after: readonly string[]): DiffLin
   return lines;
 }
 
-function hunks(lines: readonly DiffLine[], context: number): DiffLine[] {
-  const isChange = (line: DiffLine | undefined) => line !== undefined && !line.startsWith('  ');
+function hunks(lines: readonly string[], context: number): string[] {
+  const isChange = (line: string | undefined) => line !== undefined && !line.startsWith('  ');
   const near = lines.map((_, i) => lines.slice(Math.max(0, i - context), i + context + 1).some(isChange));
   return lines.flatMap((line, i) => (near[i] ? [line] : near[i - 1] ? ['  …'] : []));
 }
