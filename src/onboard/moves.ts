@@ -167,9 +167,7 @@ function judgeBy(one: Joined, upstream: UpstreamFinding, snapshot: OnboardSnapsh
     return stays(upstream, 'ERR_TARGET_UNSELECTED', `MeshCertificate ${name} would not select it; check ${namespaces}`);
   }
   const { outcome } = verdict;
-  if ('code' in outcome) {
-    return stays(upstream, outcome.code, reasonIn(outcome.message));
-  }
+  if ('code' in outcome) return stays(upstream, outcome.code, outcome.reason);
   const { target } = outcome;
   if (!preparation) return { upstream, outcome: { kind: 'done', mesh, target } };
   if (!willExist(one, target, snapshot)) {
@@ -212,7 +210,7 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   const verdicts = verdictsOn(one, found, snapshot);
   const needs: RouteTarget[] = [];
   for (const { outcome, upstreams } of verdicts) {
-    if ('code' in outcome) return stays(upstream, outcome.code, reasonIn(outcome.message));
+    if ('code' in outcome) return stays(upstream, outcome.code, outcome.reason);
     if (upstreams) needs.push(outcome.target);
   }
   const [target] = needs;
@@ -232,8 +230,6 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   const move: Move = { labels: {}, namespace: request.namespace, fields: changes, bare: true };
   return { upstream, outcome: { kind: 'move', mesh, target, move, to } };
 }
-
-const reasonIn = (message: string): string => message.replace(/^\S+ \S+ cannot use the certificate: /, '');
 
 /** On a route that was moved: its previous state, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';
