@@ -8,10 +8,10 @@ import { nearest, validator } from '../config/validate.ts';
 import { differences } from '../core/plan.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import type { Kube } from '../kube/api.ts';
-import { type Adapter, type Host, tlsDefaults } from '../mesh/adapter.ts';
-import { type Account, type AgentMount, type Installation, isTargeting, type TargetRules } from '../mesh/cluster.ts';
+import { type Adapter, tlsDefaults } from '../mesh/adapter.ts';
+import type { Account, AgentMount, Installation } from '../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input.ts';
-import { silentLog } from '../mesh/log.ts';
+import { offlineHost, offlineRules } from '../mesh/offline-host.ts';
 import { printable } from '../mesh/secrets.ts';
 import {
   describe,
@@ -359,53 +359,6 @@ export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'
   return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');
 }
 
-/**
- * How the mesh names the workloads behind routes, from the objects in the snapshot; undefined for a mesh that one
- * object of the gateway serves.
- */
-async function rulesFor(
-  certificate: MeshCertificate,
-  adapter: Adapter,
-  snapshot: OnboardSnapshot,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<TargetRules | undefined> {
-  const opened = adapter.open(certificate.spec.mesh.config, hostOver(snapshot, certificate, clock));
-  const once = new AbortController();
-  try {
-    if (!isTargeting(opened)) return undefined;
-    for await (const rules of opened.targets(AbortSignal.any([signal, once.signal]))) return rules;
-    return undefined;
-  } finally {
-    once.abort(new Error('known'));
-    await opened[Symbol.asyncDispose]();
-  }
-}
-
-/** An adapter that only reads ConfigMaps finds them here; discovery issues nothing. */
-function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, clock: Clock): Host {
-  const refuse = () => {
-    throw new TypeError('nothing is asked of a mesh while its rules are read');
-  };
-  return {
-    clock,
-    log: silentLog,
-    random: () => 0.5,
-    namespace: metadata.namespace ?? 'default',
-    token: async () => refuse(),
-    clusterTrustBundle: refuse,
-    file: refuse,
-    files: refuse,
-    report: () => {},
-    async *configMap({ name, namespace }) {
-      const found = snapshot.configMaps.find(
-        (one) => one.metadata.name === name && one.metadata.namespace === namespace,
-      );
-      yield found && (fields(found.data) as Readonly<Record<string, string>>);
-    },
-  };
-}
-
 export function chooseGateway(
   { gateways, unseen }: Findings,
   kinds: readonly Gateway[],
@@ -689,6 +642,10 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
+  const rulesFor = ({ metadata: { namespace = 'default' }, spec }: MeshCertificate) => {
+    const host = offlineHost({ clock, namespace, objects: snapshot.configMaps });
+    return offlineRules(adapter, spec.mesh.config, host, signal);
+  };
   const joined = (certificate: MeshCertificate, rules: Joined['rules'], document?: KubeObject): Joined => ({
     mesh,
     gateway,
@@ -702,7 +659,7 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
     const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
     // One of the user's is extended by a gateway that it does not use yet, and otherwise used as it is.
     if (certificate.spec.gateways[gateway.kind] !== undefined) {
-      return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal));
+      return joined(certificate, await rulesFor(certificate));
     }
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);
@@ -720,14 +677,14 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
       existing,
     });
   const draft = accepted(documentOf([]), validate);
-  const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
+  const rules = await rulesFor(draft);
   if (!rules || gateway.onboarding.standIns) return joined(draft, rules, documentOf([]));
   // A listed target has its object before any route needs it, so that each route moves in one write.
   const alone = [joined(draft, rules, documentOf([]))];
   const possible = behind.filter((one) => judge(one, alone, snapshot).outcome.kind !== 'stay');
   const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
-  return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal), document);
+  return joined(certificate, await rulesFor(certificate), document);
 }
 
 const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>
