@@ -20,7 +20,7 @@ import {
 } from '../objects/objects.ts';
 
 import { CodedError } from '../pki/der.ts';
-import { type GatewayFinding, homesOf, onboardable, workloadsOf } from './discover.ts';
+import { type GatewayFinding, installationsIn, onboardable } from './discover.ts';
 
 /** Something that could not be read, and therefore may exist. */
 export interface Unseen {
@@ -112,9 +112,17 @@ export async function takeSnapshot(
     services,
     gatewayObjects: [...services, ...gatewayLists, ...configurations.flat()],
   };
-  const gatewayWorkloads = workloadsOf(listed, gateways);
+  const installations = installationsIn(listed, gateways);
+  const gatewayWorkloads = installations.flatMap(({ workload }) => workload ?? []);
   const reads = adapters.flatMap((adapter) => adapter.discover?.reads({ workloads, gatewayWorkloads }) ?? []);
-  const homes = homesOf(listed, gateways);
+  // Also of what belongs to the gateways.
+  const homes = new Set(
+    installations.flatMap(({ home, object, workload }) => [
+      home,
+      object.metadata.namespace ?? home,
+      workload?.metadata.namespace ?? home,
+    ]),
+  );
   const routed = onboardable(gateways).flatMap(({ onboarding }) => onboarding.namespacesBehind(listed));
   const behind = [...new Set([...routed, ...homes])];
   // A RoleBinding of any namespace may name a ClusterRole.
@@ -131,7 +139,7 @@ export async function takeSnapshot(
     ),
     Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
     Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
-    Promise.all(homes.map((namespace) => lists([RESOURCES.leases], { namespace }))),
+    Promise.all([...homes].map((namespace) => lists([RESOURCES.leases], { namespace }))),
     granted.has(undefined)
       ? lists(BINDINGS)
       : Promise.all([...granted].map((namespace) => lists([RESOURCES.roleBindings], { namespace }))),
