@@ -3,6 +3,7 @@ import type { MeshCertificate, ProbeSpec } from '../config/schema/mesh-certifica
 import type { PublicationStatus } from '../core/status.ts';
 import type { RouteDestination, RouteTarget } from '../gateway/gateway.ts';
 import { readPublication } from '../gateway/publication.ts';
+import type { Kube } from '../kube/api.ts';
 import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
@@ -211,14 +212,18 @@ export async function tryAll(
   options: OnboardOptions,
 ): Promise<ProbeResult> {
   if (!to) return tryUpstream(joined, target, upstream, options);
-  const published = await publishedPair(joined, options);
+  const published = await publishedPair(joined.certificate, options.kube, options.signal);
   const results = await Promise.all(to.destinations.map((one) => tryDestination(one, joined, published, options)));
   const failed = results.find(({ code }) => code !== 'accepted');
   return failed ?? { code: 'accepted', message: '', peer: results.flatMap(({ peer }) => peer) };
 }
 
-async function publishedPair({ certificate: { metadata, spec } }: Joined, { kube, signal }: OnboardOptions) {
-  const { namespace = '' } = metadata;
+/** What is published for a MeshCertificate now. */
+export async function publishedPair(
+  { metadata: { namespace = '' }, spec }: MeshCertificate,
+  kube: Kube,
+  signal: AbortSignal,
+) {
   const secret = (name: string) => kube.get({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
   const found = await Promise.all([secret(spec.caSecretName), secret(spec.secretName)]);
   return readPublication(
@@ -266,7 +271,7 @@ async function tryUpstream(
   const { spec } = certificate;
   const { onboarding } = gateway;
   const [{ identity, bundle }, used] = await Promise.all([
-    publishedPair(joined, options),
+    publishedPair(certificate, kube, signal),
     onboarding.objectsFirst ? kube.get(target.object, signal) : undefined,
   ]);
   const { address } = upstream;
