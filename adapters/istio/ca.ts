@@ -1,7 +1,6 @@
 import { mapStream, type StreamTransform, UnderWay } from '../../src/async/latest-value.ts';
-import { Semaphore } from '../../src/async/limits.ts';
 import { type Share, type SharedHandle, sharing } from '../../src/async/sharing.ts';
-import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
+import { limitedChannel } from '../../src/grpc/channel.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import type { Checking, Expectation, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
@@ -182,7 +181,7 @@ export class CaIssuer implements Issuer, Checking, Revoking {
     const { address, serverName } = this.#ca;
     const ca = formatCertificates(roots);
     return this.#share(`istio-ca ${JSON.stringify([address, serverName, ca])}`, () =>
-      caConnection({ address, tls: { ca, serverName } }),
+      limitedChannel({ address, tls: { ca, serverName } }, AT_ONCE),
     );
   }
 
@@ -202,11 +201,6 @@ export class CaIssuer implements Issuer, Checking, Revoking {
       `${this.#from} granted ${granted} instead of the requested ${asked}; lower ttl`,
     );
   }
-}
-
-function caConnection(target: ChannelTarget) {
-  const channel = openChannel(target);
-  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }
 
 /** What `doctor` says of a certificate that it requested. */

@@ -1,8 +1,7 @@
 import type { Clock } from '../../src/async/clock.ts';
 import { mapStream } from '../../src/async/latest-value.ts';
-import { Semaphore } from '../../src/async/limits.ts';
 import { type Share, sharing } from '../../src/async/sharing.ts';
-import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
+import { limitedChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/cluster.ts';
 import { MeshError } from '../../src/mesh/error.ts';
@@ -185,7 +184,7 @@ export async function certify(
 ): Promise<readonly Certificate[]> {
   const { address, serverName, roots } = service;
   const tls = { ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const;
-  using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => connection({ address, tls }));
+  using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => limitedChannel({ address, tls }, AT_ONCE));
   const { channel, turns } = held.value;
   using _turn = await turns.take(signal);
   try {
@@ -202,11 +201,6 @@ export async function certify(
   } catch (error) {
     throw certifyError(error, { address, serverName, token: request.token, now: now() });
   }
-}
-
-function connection(target: ChannelTarget) {
-  const channel = openChannel(target);
-  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }
 
 function readChain(response: CertifyResponse, { address, serverName }: IdentityService): readonly Certificate[] {
