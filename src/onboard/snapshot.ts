@@ -1,6 +1,6 @@
 import { Document, isScalar, parse, visit } from 'yaml';
 import { API_VERSION, KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { formatPath, type Validation } from '../config/validate.ts';
+import { formatPath, isNamed, usedGateways, type Validation } from '../config/validate.ts';
 import type { Gateway, JoinRequest, RouteObjects } from '../gateway/gateway.ts';
 
 import type { Kube, Selection } from '../kube/api.ts';
@@ -255,7 +255,7 @@ function extended(
 ): Readonly<Record<string, unknown>> {
   const { onboarding } = request.gateway.gateway;
   const wanted = joinRequest(request, name);
-  const used = usedBy(spec, request.gateways);
+  const used = usedGateways(spec, request.gateways);
   const isUsed = used.some(({ kind }) => kind === request.gateway.gateway.kind);
   // What is used by default is named once another gateway is.
   const named = onboardable(used).flatMap((one) => (isNamed(one, spec) ? [] : [one.onboarding.named]));
@@ -266,15 +266,6 @@ function extended(
   const { discover } = request.adapter;
   if (!discover?.withTargets) return result;
   return { ...result, [mesh]: discover.withTargets(fields(spec[mesh]), request.targets) };
-}
-
-const isNamed = ({ fields: own }: Gateway, spec: Readonly<Record<string, unknown>>): boolean =>
-  Object.keys(own).some((field) => spec[field] !== undefined);
-
-/** The gateways that a MeshCertificate uses: those with a field, or else those that are used by default. */
-function usedBy(spec: Readonly<Record<string, unknown>>, gateways: readonly Gateway[]): readonly Gateway[] {
-  const named = gateways.filter((one) => isNamed(one, spec));
-  return named.length > 0 ? named : gateways.filter(({ byDefault }) => byDefault);
 }
 
 /** Throws ERR_ONBOARD_INVALID with a line for each mistake. */
