@@ -57,6 +57,23 @@ export function openTokens(
   };
 }
 
+/** Sends a token, and once more with a new one when Consul no longer knows it. */
+export async function authorised<T>(
+  tokens: ConsulTokens,
+  signal: AbortSignal,
+  send: (token: string | undefined) => Promise<T>,
+): Promise<T> {
+  for (let again = false; ; again = true) {
+    const token = await tokens.get(signal);
+    try {
+      return await send(token);
+    } catch (error) {
+      const unknown = error instanceof MeshError && error.code === 'ERR_MESH_TOKEN';
+      if (!unknown || again || !tokens.rejected(token)) throw error;
+    }
+  }
+}
+
 async function readToken(host: Host, path: string, signal: AbortSignal): Promise<string> {
   const text = await firstOf((stop) => host.file(path, stop), signal);
   if (text?.trim()) {

@@ -11,7 +11,7 @@ import { type Certificate, parseCertificates } from '../../src/pki/certificate.t
 import { createCsr } from '../../src/pki/csr.ts';
 import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { apiCa, type ConsulTokens, type LoginPort, type LoginToken, openTokens } from './access.ts';
+import { apiCa, authorised, type ConsulTokens, type LoginPort, type LoginToken, openTokens } from './access.ts';
 import {
   type ConsulConfig,
   checkTrustDomain,
@@ -172,22 +172,15 @@ export class GrpcIssuer implements Issuer, Checking {
     }
   }
 
-  /** Sends our token, and once more with a new one when Consul no longer knows it. */
-  async #authorised<T>(
+  #authorised<T>(
     what: string,
     signal: AbortSignal,
     work: (called: ServerCall, metadata: Readonly<Record<string, string>>) => Promise<T>,
   ): Promise<T> {
-    for (let again = false; ; again = true) {
-      const token = await this.#tokens.get(signal);
+    return authorised(this.#tokens, signal, (token) => {
       const metadata: Record<string, string> = token === undefined ? {} : { 'x-consul-token': token };
-      try {
-        return await this.#servers.call(what, signal, (called) => work(called, metadata));
-      } catch (error) {
-        const unknown = error instanceof MeshError && error.code === 'ERR_MESH_TOKEN';
-        if (!unknown || again || !this.#tokens.rejected(token)) throw error;
-      }
-    }
+      return this.#servers.call(what, signal, (called) => work(called, metadata));
+    });
   }
 
   /** Under the rate limit on signing: one more attempt at a random moment in each window of 30 s. */

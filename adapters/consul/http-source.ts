@@ -15,7 +15,7 @@ import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
-import { apiCa, type ConsulTokens, type LoginPort, type LoginToken, openTokens } from './access.ts';
+import { apiCa, authorised, type ConsulTokens, type LoginPort, type LoginToken, openTokens } from './access.ts';
 import { type ConsulConfig, checkTrustDomain, type HttpConfig, type LoginConfig, wrongName } from './config.ts';
 import { connectionError, HTTP_LOGIN_ROWS, httpError, RetryWindow, type Row } from './errors.ts';
 import {
@@ -558,28 +558,19 @@ class ConsulAgent implements AsyncDisposable {
     return this.#query(path, { dc: datacenter, ns: namespace, partition });
   }
 
-  /** Sends our token, and once more with a new one when Consul no longer knows it. */
-  async authorised(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
-    for (let again = false; ; again = true) {
-      const token = await this.tokens.get(signal);
-      try {
-        return await this.http.request({ ...request, token }, signal);
-      } catch (error) {
-        const unknown = error instanceof MeshError && error.code === 'ERR_MESH_TOKEN';
-        if (!unknown || again || !this.tokens.rejected(token)) throw error;
-      }
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.tokens[Symbol.asyncDispose]();
     this.http.close();
   }
 
   #query(path: string, query: Readonly<Record<string, string | undefined>>): BlockingQuery {
-    return new BlockingQuery((ask, signal) => {
-      return this.authorised({ path, query: { ...query, ...ask.query }, timeoutMs: ask.timeoutMs }, signal);
-    }, this.#host.clock);
+    return new BlockingQuery(
+      ({ query: waits, timeoutMs }, signal) =>
+        authorised(this.tokens, signal, (token) =>
+          this.http.request({ path, query: { ...query, ...waits }, token, timeoutMs }, signal),
+        ),
+      this.#host.clock,
+    );
   }
 
   /** The longest time that a request may block so that its token is still valid when it is answered. */

@@ -1,7 +1,6 @@
 import { mapStream, type StreamTransform, UnderWay } from '../../src/async/latest-value.ts';
-import { Semaphore } from '../../src/async/limits.ts';
 import { type Share, type SharedHandle, sharing } from '../../src/async/sharing.ts';
-import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
+import { limitedChannel } from '../../src/grpc/channel.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import type { Checking, Expectation, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
@@ -18,7 +17,6 @@ import { PrivateKey } from '../../src/pki/key.ts';
 import { ROOT_CONFIG_MAP } from './cluster.ts';
 import { bearerId, type CaConfig, expectation, type IstioConfig } from './config.ts';
 import { caError } from './errors.ts';
-import { examineCa } from './examine.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 /** Istio's own client sets no deadline and hangs with its CA. */
@@ -84,16 +82,28 @@ export class CaIssuer implements Issuer, Checking, Revoking {
     return istioCrls(this.#host, signal);
   }
 
-  check(examiner: Examiner): Promise<void> {
-    return examineCa(examiner, {
-      roots: async (signal) => {
-        const { length } = await this.#roots.current(signal);
-        return `${length} root${length === 1 ? '' : 's'} in ${this.#roots.place}`;
-      },
-      connection: (signal) => this.#greet(signal),
-      token: async (signal) => `token ${describeClaims(readClaims(await this.#token(signal)))}`,
-      issue: (signal) => this.issue(signal),
-    });
+  /** Roots, connection, token, then a real certificate. */
+  async check(examiner: Examiner): Promise<void> {
+    const roots = await examiner.look(
+      'istio-root',
+      (signal) => this.#roots.current(signal),
+      ({ length }) => `${length} root${length === 1 ? '' : 's'} in ${this.#roots.place}`,
+    );
+    const connected =
+      roots !== undefined &&
+      (await examiner.look(
+        'istio-connection',
+        (signal) => this.#greet(signal),
+        (text) => text,
+      ));
+    const token = await examiner.look(
+      'istio-token',
+      (signal) => this.#token(signal),
+      (text) => `token ${describeClaims(readClaims(text))}`,
+    );
+    if (!examiner.issue) examiner.skip('istio-issue', 'no certificate was requested (--no-issue)');
+    else if (connected && token !== undefined)
+      await examiner.look('istio-issue', (signal) => this.issue(signal), describeIssued);
   }
 
   /** A request without a token is refused before anything is signed: the refusal proves the connection. */
@@ -171,7 +181,7 @@ export class CaIssuer implements Issuer, Checking, Revoking {
     const { address, serverName } = this.#ca;
     const ca = formatCertificates(roots);
     return this.#share(`istio-ca ${JSON.stringify([address, serverName, ca])}`, () =>
-      caConnection({ address, tls: { ca, serverName } }),
+      limitedChannel({ address, tls: { ca, serverName } }, AT_ONCE),
     );
   }
 
@@ -193,10 +203,13 @@ export class CaIssuer implements Issuer, Checking, Revoking {
   }
 }
 
-function caConnection(target: ChannelTarget) {
-  const channel = openChannel(target);
-  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
-}
+/** What `doctor` says of a certificate that it requested. */
+export const describeIssued = (identity: Identity): string => {
+  const { notAfter, issuer } = leafOf(identity);
+  const until = new Date(notAfter).toISOString();
+  const roots = `${identity.roots.length} root${identity.roots.length === 1 ? '' : 's'}`;
+  return `issued ${identity.id} until ${until}, by "${issuer}", under ${roots}; it was discarded`;
+};
 
 interface CaAnswer {
   /** Leaf first; self-signed ones are left out. */

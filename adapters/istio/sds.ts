@@ -14,10 +14,9 @@ import { type Certificate, parseCertificates } from '../../src/pki/certificate.t
 import type { Crl } from '../../src/pki/crl.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { parseSpiffeId } from '../../src/pki/names.ts';
-import { istioCrls } from './ca.ts';
+import { describeIssued, istioCrls } from './ca.ts';
 import { expectation, type IstioConfig, type SdsConfig } from './config.ts';
 import { sdsError } from './errors.ts';
-import { examineSds } from './examine.ts';
 
 /** pilot-agent answers from memory, or within its five attempts at the CA. */
 const FIRST_ANSWER_MS = 30_000;
@@ -91,11 +90,16 @@ export class SdsSource implements Source, Checking, Revoking {
     return istioCrls(this.#host, signal);
   }
 
-  check(examiner: Examiner): Promise<void> {
-    return examineSds(examiner, this.#sds.socket, async (signal) => {
+  /** One subscription, until it yields an identity. */
+  async check(examiner: Examiner): Promise<void> {
+    const first = async (signal: AbortSignal) => {
       for await (const identity of this.watch(signal)) return identity;
       throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} sent nothing`);
-    });
+    };
+    if (examiner.here) await examiner.look('istio-sds', first, describeIssued);
+    else {
+      examiner.skip('istio-sds', `the socket ${this.#sds.socket} is in the agent's pod; run meshcert doctor there`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,8 +1,7 @@
 import type { Clock } from '../../src/async/clock.ts';
 import { mapStream } from '../../src/async/latest-value.ts';
-import { Semaphore } from '../../src/async/limits.ts';
 import { type Share, sharing } from '../../src/async/sharing.ts';
-import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
+import { limitedChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/cluster.ts';
 import { MeshError } from '../../src/mesh/error.ts';
@@ -67,16 +66,53 @@ export class LinkerdIssuer implements Issuer, Checking, Targeting {
     return mapStream(this.#plane.changes(signal), { read: (plane) => targetRules(this.#config, plane) });
   }
 
-  check(examiner: Examiner): Promise<void> {
-    const questions = {
-      now: this.#host.clock.now(),
-      plane: (signal: AbortSignal) => this.#plane.current(signal),
-      roots: (signal: AbortSignal) => this.#roots.current(signal),
-      token: (plane: ControlPlane, signal: AbortSignal) => this.#token(plane, signal),
-      service: (plane: ControlPlane, roots: readonly Certificate[]) => this.#service(plane, roots),
-      issue: (signal: AbortSignal) => this.issue(signal),
-    };
-    return examine(examiner, questions, this.#share);
+  /**
+   * Configuration, roots, token, connection, then a certificate, for which Linkerd leaves an Event on the
+   * ServiceAccount.
+   */
+  async check(examiner: Examiner): Promise<void> {
+    const now = this.#host.clock.now();
+    const plane = await examiner.look(
+      'linkerd-config',
+      (signal) => this.#plane.current(signal),
+      ({ namespace, trustDomain }) => `control plane in ${namespace}, trust domain ${trustDomain}`,
+    );
+    const roots = await examiner.look(
+      'linkerd-roots',
+      (signal) => this.#roots.current(signal),
+      (found) => `${found.length} trust root${found.length === 1 ? '' : 's'}`,
+    );
+    for (const root of roots ?? []) {
+      if (root.notAfter - now > EXPIRY_WARNING_MS) continue;
+      const end = new Date(root.notAfter).toISOString();
+      const title = root.subject || root.fingerprint;
+      examiner.fail(
+        'linkerd-root-expiry',
+        `the trust root ${title} ends at ${end}; rotate it, which takes a restart of every meshed pod`,
+      );
+    }
+    if (!plane) return;
+    const token = await examiner.look(
+      'linkerd-token',
+      (signal) => this.#token(plane, signal),
+      ({ account }) => `identity will be ${identityOf(account, plane)}`,
+    );
+    if (!roots) return;
+    const service = this.#service(plane, roots);
+    const connected = await examiner.look(
+      'linkerd-connection',
+      (signal) => greet(service, { now: () => now, share: this.#share }, signal),
+      () => `${service.serverName} answers at ${service.address}`,
+    );
+    if (!examiner.issue) examiner.skip('linkerd-issue', 'no certificate was requested (--no-issue)');
+    else if (connected && token) {
+      await examiner.look(
+        'linkerd-issue',
+        (signal) => this.issue(signal),
+        (identity) =>
+          `issued ${identity.id} until ${new Date(leafOf(identity).notAfter).toISOString()}; it was discarded`,
+      );
+    }
   }
 
   /** A fresh token and its account. */
@@ -105,6 +141,9 @@ export class LinkerdIssuer implements Issuer, Checking, Targeting {
     };
   }
 }
+
+/** `linkerd check` warns this early about trust anchors. */
+const EXPIRY_WARNING_MS = 60 * 86_400_000;
 
 /** The service sets no limit of its own; its TokenReview takes milliseconds. */
 const DEADLINE_MS = 10_000;
@@ -145,7 +184,7 @@ export async function certify(
 ): Promise<readonly Certificate[]> {
   const { address, serverName, roots } = service;
   const tls = { ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const;
-  using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => connection({ address, tls }));
+  using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => limitedChannel({ address, tls }, AT_ONCE));
   const { channel, turns } = held.value;
   using _turn = await turns.take(signal);
   try {
@@ -162,11 +201,6 @@ export async function certify(
   } catch (error) {
     throw certifyError(error, { address, serverName, token: request.token, now: now() });
   }
-}
-
-function connection(target: ChannelTarget) {
-  const channel = openChannel(target);
-  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }
 
 function readChain(response: CertifyResponse, { address, serverName }: IdentityService): readonly Certificate[] {
@@ -227,60 +261,6 @@ async function untilValid(
 function clockAdvice(leaf: Certificate, now: number): string {
   const seconds = Math.ceil((leaf.notBefore - now) / 1000);
   return `is valid only in ${seconds} s: this machine's clock is at least that far behind the control plane's; set it (NTP)`;
-}
-
-interface Questions {
-  readonly now: number;
-  plane(signal: AbortSignal): Promise<ControlPlane>;
-  roots(signal: AbortSignal): Promise<readonly Certificate[]>;
-  token(plane: ControlPlane, signal: AbortSignal): Promise<{ readonly account: ServiceAccountName }>;
-  service(plane: ControlPlane, roots: readonly Certificate[]): IdentityService;
-  issue(signal: AbortSignal): Promise<Identity>;
-}
-
-/** `linkerd check` warns this early about trust anchors. */
-const EXPIRY_WARNING_MS = 60 * 86_400_000;
-
-/**
- * Configuration, roots, token, connection, then a certificate, for which Linkerd leaves an Event on the ServiceAccount.
- */
-async function examine(examiner: Examiner, ask: Questions, share: Share): Promise<void> {
-  const plane = await examiner.look('linkerd-config', ask.plane, ({ namespace, trustDomain }) => {
-    return `control plane in ${namespace}, trust domain ${trustDomain}`;
-  });
-  const roots = await examiner.look(
-    'linkerd-roots',
-    ask.roots,
-    (found) => `${found.length} trust root${found.length === 1 ? '' : 's'}`,
-  );
-  for (const root of roots ?? []) {
-    if (root.notAfter - ask.now > EXPIRY_WARNING_MS) continue;
-    const end = new Date(root.notAfter).toISOString();
-    const title = root.subject || root.fingerprint;
-    examiner.fail(
-      'linkerd-root-expiry',
-      `the trust root ${title} ends at ${end}; rotate it, which takes a restart of every meshed pod`,
-    );
-  }
-  if (!plane) return;
-  const token = await examiner.look(
-    'linkerd-token',
-    (signal) => ask.token(plane, signal),
-    ({ account }) => `identity will be ${identityOf(account, plane)}`,
-  );
-  if (!roots) return;
-  const service = ask.service(plane, roots);
-  const connected = await examiner.look(
-    'linkerd-connection',
-    (signal) => greet(service, { now: () => ask.now, share }, signal),
-    () => `${service.serverName} answers at ${service.address}`,
-  );
-  if (!examiner.issue) examiner.skip('linkerd-issue', 'no certificate was requested (--no-issue)');
-  else if (connected && token) {
-    await examiner.look('linkerd-issue', ask.issue, (identity) => {
-      return `issued ${identity.id} until ${new Date(leafOf(identity).notAfter).toISOString()}; it was discarded`;
-    });
-  }
 }
 
 /** An empty request is refused before any other check: the refusal proves the connection. */

@@ -103,10 +103,7 @@ export async function retireAll(
   const own = used.flatMap(({ retiring }) => retiring.own());
   const refs = new Map([...publicationRefs(certificate, uses), ...own].map((ref) => [keyOf(ref), ref]));
   for (const ref of [...refs.values()].reverse()) {
-    const live = await env.kube.get(ref, signal).catch((error: unknown) => {
-      if (error instanceof KubeError && error.status === 404) return undefined;
-      throw error;
-    });
+    const live = await env.kube.get(ref, signal);
     if (live?.metadata.labels?.[OWNER_LABEL] !== owner) continue;
     const gateway = gatewayOf(ref, env.gateways);
     const turn = await (gateway ? spacing.beforeGateway(gateway.kind, signal) : spacing.beforeSecret(signal));

@@ -7,9 +7,8 @@ import type { Preflight } from '../core/preflight.ts';
 import { type CheckResult, examine } from '../core/verify.ts';
 import { decodeData } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
-import { type Adapter, type Host, isIssuer, type SdsSocket } from '../mesh/adapter.ts';
-import { MeshError } from '../mesh/error.ts';
-import { silentLog } from '../mesh/log.ts';
+import { type Adapter, isIssuer, type SdsSocket } from '../mesh/adapter.ts';
+import { offlineHost } from '../mesh/offline-host.ts';
 import { formatDuration } from '../mesh/schema.ts';
 import { printable } from '../mesh/secrets.ts';
 import type { KubeObject } from '../objects/objects.ts';
@@ -182,35 +181,23 @@ async function secretData(kube: Kube, namespace: string, name: string, signal: A
 
 /** The first identity that a live SDS socket pushes. */
 export async function fromSocket(adapter: Adapter, sds: SdsSocket, signal: AbortSignal): Promise<Inspected> {
-  const opened = adapter.open(adapter.config.parse(adapter.sds?.(sds)), socketHost());
-  try {
-    if (isIssuer(opened)) throw new TypeError('a socket is a source');
-    for await (const { chain, key, roots } of opened.watch(signal)) {
-      return { from: `socket ${sds.socket}`, chain, key, bundle: roots };
-    }
-    throw new Error('the socket closed without an identity');
-  } finally {
-    await opened[Symbol.asyncDispose]();
-  }
-}
-
-/** A socket needs neither tokens nor objects of a cluster. */
-function socketHost(): Host {
-  const absent = () => {
-    throw new MeshError('ERR_MESH_UNSUPPORTED', 'inspect sends no requests to a cluster');
-  };
-  return {
-    clock: systemClock,
-    log: silentLog,
+  const clock = systemClock;
+  const host = offlineHost({
+    clock,
     random: Math.random,
     namespace: 'default',
-    token: absent,
-    configMap: absent,
-    clusterTrustBundle: absent,
-    file: (path, signal) => fileContents(path, { clock: systemClock, below: ANY }, signal),
-    files: (paths, signal) => fileTexts(paths, { clock: systemClock, below: ANY }, signal),
-    report: () => {},
-  };
+    objects: [],
+    files: {
+      file: (path, until) => fileContents(path, { clock, below: ANY }, until),
+      files: (paths, until) => fileTexts(paths, { clock, below: ANY }, until),
+    },
+  });
+  await using opened = adapter.open(adapter.config.parse(adapter.sds?.(sds)), host);
+  if (isIssuer(opened)) throw new TypeError('a socket is a source');
+  for await (const { chain, key, roots } of opened.watch(signal)) {
+    return { from: `socket ${sds.socket}`, chain, key, bundle: roots };
+  }
+  throw new Error('the socket closed without an identity');
 }
 
 const readAll = async (files: readonly string[], io: Io): Promise<string> =>

@@ -1,7 +1,7 @@
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../async/clock.ts';
 import { gateways } from '../gateways.ts';
-import { carryOutOff, lookAndPlanOff, refuseInUse, refuseNamed, showOffPlan } from '../onboard/offboard.ts';
+import { carryOutOff, lookAndPlanOff, refuseToLeave, showOffPlan } from '../onboard/offboard.ts';
 import { bool, choice, type Values } from './flags.ts';
 import { CERTIFICATE_NAMES, CLUSTER_FLAGS, clusterOf, declare, type Io } from './program.ts';
 import { confirmed, sayTo } from './terminal.ts';
@@ -41,8 +41,7 @@ export async function runOffboard(flags: OffboardFlags, names: readonly string[]
       return 0;
     }
     io.stdout.write(`${showOffPlan(plan)}\n`);
-    refuseInUse(plan.leaving.flatMap(({ inUse }) => inUse));
-    refuseNamed(plan.leaving.flatMap(({ naming }) => naming));
+    refuseToLeave(plan.leaving);
     if (flags.dryRun) return 0;
     if (!flags.yes && !(await confirmed('Apply this plan?', io))) return 1;
     await carryOutOff(plan, means);

@@ -2,16 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../async/clock.ts';
 import { gateways } from '../gateways.ts';
-import {
-  carryOut,
-  checkOnServer,
-  isNothing,
-  leftBehind,
-  lookAndPlan,
-  type OnboardOptions,
-  showFindings,
-} from '../onboard/onboard.ts';
-import { planAsYaml, refuseBlocked, showCost, showPlan, titleOf } from '../onboard/plan.ts';
+import { carryOut, checkOnServer, isNothing, leftBehind, lookAndPlan, showFindings } from '../onboard/onboard.ts';
+import { type OnboardOptions, planAsYaml, refuseBlocked, showCost, showPlan, titleOf } from '../onboard/plan.ts';
 import { bool, choice, duration, hostAndPort, list, many, parsed, text, texts, type Values } from './flags.ts';
 import { CLUSTER_FLAGS, clusterOf, declare, type Io, VERSION } from './program.ts';
 import { confirmed, sayTo } from './terminal.ts';

@@ -1,11 +1,12 @@
 import { systemClock } from '../async/clock.ts';
-import { API_VERSION, KIND, type MeshCertificate, type ProbeSpec } from '../config/schema/mesh-certificate.ts';
+import { API_VERSION, KIND, type ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import { validateObject } from '../config/validate.ts';
-import { readPublication, upstreamRoots } from '../gateway/publication.ts';
+import { upstreamRoots } from '../gateway/publication.ts';
 import { gateways } from '../gateways.ts';
 import type { Kube } from '../kube/api.ts';
 import { type Adapter, tlsDefaults } from '../mesh/adapter.ts';
 import { printable } from '../mesh/secrets.ts';
+import { publishedPair } from '../onboard/apply.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { PrivateKey } from '../pki/key.ts';
 import { type ProbeResult, probe as probeUpstream } from '../probe/probe.ts';
@@ -107,15 +108,8 @@ async function ofCertificate(
   if (!found) throw new Error(`MeshCertificate ${namespace}/${name} does not exist; see -n for the namespace`);
   const valid = validateObject(found, adapters, gateways);
   if (!valid.ok) throw new Error(`MeshCertificate ${namespace}/${name} is not valid: see meshcert status`);
-  const { spec }: MeshCertificate = valid.value;
-  const secret = (secretName: string) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name: secretName });
-  const objects = await Promise.all(
-    [spec.caSecretName, spec.secretName].map((secretName) => kube.get(secret(secretName), io.signal)),
-  );
-  const published = readPublication(
-    spec,
-    objects.filter((object) => object !== undefined),
-  );
+  const { spec } = valid.value;
+  const published = await publishedPair(valid.value, kube, io.signal);
   const { identity } = published;
   if (!identity)
     throw new Error(`Secret ${namespace}/${spec.secretName} holds no certificate yet; see meshcert status`);

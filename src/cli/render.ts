@@ -16,11 +16,9 @@ import {
   type Scope,
 } from '../gateway/gateway.ts';
 import { gateways } from '../gateways.ts';
-import { trustBundleOf } from '../kube/resources.ts';
-import { type Adapter, type Host, tlsDefaults } from '../mesh/adapter.ts';
-import { isTargeting, type TargetRules } from '../mesh/cluster.ts';
-import { MeshError } from '../mesh/error.ts';
-import { silentLog } from '../mesh/log.ts';
+import { type Adapter, tlsDefaults } from '../mesh/adapter.ts';
+import type { TargetRules } from '../mesh/cluster.ts';
+import { offlineHost, offlineRules } from '../mesh/offline-host.ts';
 import { printable } from '../mesh/secrets.ts';
 import { describe, fields, type KubeObject, refOf } from '../objects/objects.ts';
 import { parseCertificates } from '../pki/certificate.ts';
@@ -205,7 +203,15 @@ export async function placeholders(
     if (!adapter) continue;
     const { name, namespace = 'default', uid } = metadata;
     const remark = (text: string) => remarks.push(`${describe(refOf(certificate))}: ${text}`);
-    const rules = await rulesOf(adapter, spec.mesh.config, namespace, given, remark, signal);
+    const host = offlineHost({
+      clock: systemClock,
+      namespace,
+      objects: given,
+      usual: adapter.usual,
+      report: (error) => remark(error.message),
+    });
+    const known = await offlineRules(adapter, spec.mesh.config, host, signal);
+    const rules = known ?? (adapter.sniPerTarget ? UNKNOWN_RULES : undefined);
     const mesh = { ...adapter, tls: tlsDefaults(adapter, spec.mesh.config) };
     const judged = gatewaysOf(spec, gateways).map((use) => judge(certificate, use, { rules, mesh }, given, remark));
     const desired = desiredObjects({
@@ -277,23 +283,11 @@ function merged(before: unknown, after: Readonly<Record<string, unknown>>): Read
 
 const groupOf = ({ apiVersion }: { readonly apiVersion: string }): string => apiVersion.split('/')[0] ?? '';
 
-/** The target rules of the mesh's adapter, as far as they are known without a mesh. */
-async function rulesOf(
-  adapter: Adapter,
-  config: unknown,
-  namespace: string,
-  given: readonly KubeObject[],
-  remark: (text: string) => void,
-  signal: AbortSignal,
-): Promise<TargetRules | undefined> {
-  const opened = adapter.open(
-    config,
-    offlineHost(adapter, namespace, given, (error) => remark(error.message)),
-  );
-  if (!isTargeting(opened)) return undefined;
-  for await (const rules of opened.targets(signal)) return rules;
-  return { discover: false, listed: [], identify: () => ({ code: 'ERR_TARGET_UNSEEN', message: 'not known here' }) };
-}
+const UNKNOWN_RULES: TargetRules = {
+  discover: false,
+  listed: [],
+  identify: () => ({ code: 'ERR_TARGET_UNSEEN', message: 'not known here' }),
+};
 
 const MEANING: Readonly<Record<string, (mesh: string, trust: boolean) => string>> = {
   'tls.crt': (mesh, trust) => (trust ? `<the roots of ${mesh}>` : `<leaf and intermediates from ${mesh}>`),
@@ -324,44 +318,4 @@ export function parseObjects(text: string): KubeObject[] {
     add(document.toJS({ maxAliasCount: 100 }));
   }
   return objects;
-}
-
-/** A Host for what an adapter knows without any I/O: it has the given objects, no tokens and no files. */
-export function offlineHost(
-  { usual = {} }: Pick<Adapter, 'usual'>,
-  namespace: string,
-  objects: readonly KubeObject[],
-  report: (error: Error) => void,
-): Host {
-  const nothing = () => new MeshError('ERR_MESH_UNSUPPORTED', 'nothing is asked of a mesh here', { retry: 'never' });
-  return {
-    clock: systemClock,
-    log: silentLog,
-    random: () => 0,
-    namespace,
-    token: () => Promise.reject(nothing()),
-    async *configMap(ref) {
-      const found = objects.find(
-        ({ kind, metadata }) =>
-          kind === 'ConfigMap' && metadata.name === ref.name && metadata.namespace === ref.namespace,
-      );
-      const assumed = found ? undefined : usual[ref.name];
-      if (assumed) {
-        report(new Error(`ConfigMap ${ref.namespace}/${ref.name} is not given; assuming ${assumed.means}`));
-      }
-      yield found ? ((found.data ?? {}) as Record<string, string>) : assumed?.data;
-    },
-    async *clusterTrustBundle(name) {
-      yield trustBundleOf(
-        objects.find(({ kind, metadata }) => kind === 'ClusterTrustBundle' && metadata.name === name),
-      );
-    },
-    async *file() {
-      yield undefined;
-    },
-    async *files(paths) {
-      yield paths.map(() => undefined);
-    },
-    report,
-  };
 }

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline/promises';
 import { getSystemErrorMap, styleText } from 'node:util';
 import { escapeUnprintable } from '../mesh/input.ts';
 import { printable } from '../mesh/secrets.ts';
-import type { Announce } from '../onboard/apply.ts';
+import type { Announce } from '../onboard/plan.ts';
 import { UsageError } from './flags.ts';
 import type { Io, Output } from './program.ts';
 

@@ -112,13 +112,17 @@ export function validateObject(
 }
 
 /** The gateways whose fields a spec has; without any, those that are used by default. */
-export function usedGateways(
+export function usedGateways<G extends GatewayFields>(
   spec: Readonly<Record<string, unknown>>,
-  gateways: readonly GatewayFields[],
-): readonly GatewayFields[] {
-  const given = gateways.filter(({ fields }) => Object.keys(fields).some((field) => spec[field] !== undefined));
+  gateways: readonly G[],
+): readonly G[] {
+  const given = gateways.filter((one) => isNamed(one, spec));
   return given.length > 0 ? given : gateways.filter(({ byDefault }) => byDefault);
 }
+
+/** Whether a spec has a field of this gateway. */
+export const isNamed = ({ fields }: GatewayFields, spec: Readonly<Record<string, unknown>>): boolean =>
+  Object.keys(fields).some((field) => spec[field] !== undefined);
 
 function normalise(
   name: string,

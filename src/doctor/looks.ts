@@ -13,7 +13,7 @@ import type { Kube } from '../kube/api.ts';
 import { readLease } from '../kube/lease.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { APPLY_DEFINITION, DEFINITION } from '../kube/transport/classify.ts';
-import { KubeError } from '../kube/transport/error.ts';
+import { absentIsUndefined, KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { selectsPod } from '../mesh/cluster.ts';
 import { MeshError } from '../mesh/error.ts';
@@ -472,12 +472,8 @@ async function definitionsOf(tools: Tools, { title, diagnosis }: Gateway): Promi
 async function unservedReason(tools: Tools, { apiVersion, kind }: Resource): Promise<string | undefined> {
   const [group = '', version = ''] = apiVersion.split('/');
   const read = async (path: string) => {
-    try {
-      return fields(await within(tools, (signal) => tools.kube.raw(path, signal)));
-    } catch (error) {
-      if (error instanceof KubeError && error.status === 404) return undefined;
-      throw error;
-    }
+    const answer = await absentIsUndefined(within(tools, (signal) => tools.kube.raw(path, signal)));
+    return answer === undefined ? undefined : fields(answer);
   };
   const found = await read(`/apis/${group}`);
   if (!found) return `the API server does not know ${group}: no ${kind} can be published`;

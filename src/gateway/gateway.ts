@@ -3,7 +3,7 @@ import type { ConditionStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
 import type { Hit, Severity } from '../mesh/object-check.ts';
-import type { KubeObject, ObjectRef, Resource } from '../objects/objects.ts';
+import { describe, type KubeObject, type ObjectRef, type Resource, refOf } from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { CodedError } from '../pki/der.ts';
 
@@ -71,11 +71,20 @@ export interface RouteVerdict {
   readonly dependsOn?: ObjectRef | undefined;
   /** Everything that it may connect to. Absent: unknown, or the identity must not be shown there. */
   readonly upstreams?: readonly RouteDestination[] | undefined;
-  readonly outcome:
-    | { readonly target: RouteTarget }
-    /** Why it is not changed; the message ends with the next step. */
-    | { readonly code: string; readonly message: string };
+  readonly outcome: { readonly target: RouteTarget } | RouteRefusal;
 }
+
+/** Why a route is not changed; the message ends with the next step. */
+export interface RouteRefusal extends TargetRefusal {
+  /** The message without the name of the route. */
+  readonly reason: string;
+}
+
+export const routeRefusal = (route: KubeObject, { code, message }: TargetRefusal): RouteRefusal => ({
+  code,
+  message: `${describe(refOf(route))} cannot use the certificate: ${message}`,
+  reason: message,
+});
 
 export interface RouteJudgement<T> {
   readonly verdicts: readonly RouteVerdict[];

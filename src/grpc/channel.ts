@@ -15,6 +15,7 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
+import { Semaphore } from '../async/limits.ts';
 import { MeshError } from '../mesh/error.ts';
 import { Certificate } from '../pki/certificate.ts';
 import { CallStream, type DuplexStream, Unreadable } from './duplex.ts';
@@ -34,7 +35,7 @@ interface ChannelTls {
   readonly minVersion?: SecureVersion | undefined;
 }
 
-export interface ChannelTarget {
+interface ChannelTarget {
   /** `host:port`, or `unix:/path`. */
   readonly address: string;
   readonly tls: ChannelTls | 'plaintext';
@@ -136,6 +137,12 @@ export function openChannel(target: ChannelTarget): Channel {
       client.close();
     },
   };
+}
+
+/** A channel that several callers share, and the turns that they take: this many at once. */
+export function limitedChannel(target: ChannelTarget, atOnce: number) {
+  const channel = openChannel(target);
+  return { channel, turns: new Semaphore(atOnce), [Symbol.dispose]: () => channel.close() };
 }
 
 function credentialsOf({ address, tls }: ChannelTarget): ChannelCredentials {

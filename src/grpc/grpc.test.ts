@@ -9,7 +9,7 @@ import { createServer as createTlsServer } from 'node:tls';
 import { type RunningServer, type ServeOptions, type ServerStream, serve } from '../../sandbox/grpc/server.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../pki/certificate.ts';
-import { type ChannelTarget, openChannel } from './channel.ts';
+import { openChannel } from './channel.ts';
 import { GrpcError, grpcStatus } from './error.ts';
 import { messageType } from './messages.ts';
 
@@ -46,6 +46,7 @@ async function withServer(
   }
 }
 
+type ChannelTarget = Parameters<typeof openChannel>[0];
 type CallTarget = Pick<ChannelTarget, 'address'> & Partial<ChannelTarget>;
 
 async function call(target: CallTarget, metadata: Record<string, string> = {}): Promise<Answer> {

@@ -16,7 +16,7 @@ import type {
 import { collectionPath, objectPath, queryOf, resourceOf, selectors } from './resources.ts';
 import { errorFromSize, errorFromSocket, errorFromStatus, type RequestContext } from './transport/classify.ts';
 import { Credentials, type Impersonation, kubeConfigLoader } from './transport/credentials.ts';
-import { KubeError } from './transport/error.ts';
+import { absentIsUndefined, KubeError } from './transport/error.ts';
 
 import { type Exchange, Transport } from './transport/transport.ts';
 
@@ -282,15 +282,6 @@ function calledAll(
   const which = [fieldSelector, labelSelector].filter(Boolean).join(', ');
   const rule = { group: groupOf(resource.apiVersion), resource: resource.plural, namespace, name: named };
   return { verb, object: `${resource.plural} ${where}${which ? ` (${which})` : ''}`, rule };
-}
-
-async function absentIsUndefined<T>(answer: Promise<T>): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof KubeError && error.status === 404) return undefined;
-    throw error;
-  }
 }
 
 /**

@@ -3,7 +3,7 @@ import { MeshError } from '../mesh/error.ts';
 import { fields, type KubeObject, listOfFields, type ObjectRef, type Resource, text } from '../objects/objects.ts';
 import type { Kube, Selection } from './api.ts';
 
-import { KubeError } from './transport/error.ts';
+import { absentIsUndefined } from './transport/error.ts';
 
 const core = (kind: string, plural: string, namespaced = true): Resource => ({
   apiVersion: 'v1',
@@ -141,10 +141,7 @@ const VERSIONS: readonly Resource[] = [RESOURCES.clusterTrustBundles, RESOURCES.
 /** ClusterTrustBundles in the version that this API server serves; throws ERR_MESH_UNSUPPORTED where it serves none. */
 export async function servedTrustBundles(kube: Kube, name: string, signal: AbortSignal): Promise<Resource> {
   for (const resource of VERSIONS) {
-    const version = await kube.raw(`/apis/${resource.apiVersion}`, signal).catch((error: unknown) => {
-      if (error instanceof KubeError && error.status === 404) return undefined;
-      throw error;
-    });
+    const version = await absentIsUndefined(kube.raw(`/apis/${resource.apiVersion}`, signal));
     if (listOfFields(fields(version).resources).some((one) => one.name === resource.plural)) return resource;
   }
   throw unservedTrustBundle(name);

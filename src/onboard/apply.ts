@@ -1,4 +1,3 @@
-import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import type { MeshCertificate, ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
@@ -8,7 +7,6 @@ import type { Kube } from '../kube/api.ts';
 import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
-import type { Adapter } from '../mesh/adapter.ts';
 import { peerNameText } from '../mesh/cluster.ts';
 import { silentLog } from '../mesh/log.ts';
 import {
@@ -24,52 +22,31 @@ import {
 import { parseSpiffeId } from '../pki/names.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
 import type { UpstreamFinding } from './discover.ts';
-import { type Joined, type MoveVerdict, ONBOARD_FIELD_MANAGER } from './moves.ts';
-import { type OnboardStep, titleOf } from './plan.ts';
+import { type Joined, type Moving, ONBOARD_FIELD_MANAGER } from './moves.ts';
+import { type OnboardMeans, type OnboardOptions, type OnboardStep, titleOf } from './plan.ts';
 import { OnboardError } from './snapshot.ts';
 
-interface PlanApplyOptions {
-  readonly kube: Kube;
-  readonly clock: Clock;
-  readonly say: Announce;
-  readonly signal: AbortSignal;
-}
-
-interface ApplyMode {
-  /** The API server checks everything and stores nothing. */
-  readonly dryRun: boolean;
-}
-
-/** The observed state of these objects, by key. */
-export async function observe(
-  kube: Kube,
-  objects: readonly KubeObject[],
-  signal: AbortSignal,
-): Promise<ReadonlyMap<string, KubeObject>> {
-  const found = await Promise.all(
-    objects.map((object) =>
-      kube.get(refOf(object), signal).catch((error: unknown) => {
-        // A kind that is not defined yet has no objects.
-        if (error instanceof KubeError && error.status === 404) return undefined;
-        throw error;
-      }),
-    ),
-  );
-  return new Map(found.flatMap((object) => (object ? [[keyOf(refOf(object)), object] as const] : [])));
-}
-
-/** Applies what is to be created or changed, in order; stops at the first refusal. */
+/**
+ * Carries out what is to be created, changed or deleted, in order; stops at the first refusal. With `dryRun` the API
+ * server checks everything and stores nothing.
+ */
 export async function applySteps(
   steps: readonly OnboardStep[],
-  options: PlanApplyOptions,
-  mode: ApplyMode,
+  options: OnboardMeans,
+  { dryRun }: { readonly dryRun: boolean },
 ): Promise<void> {
+  const { kube, say, signal } = options;
   const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
   for (const step of steps) {
-    if (step.action === 'none' || step.action === 'keep' || step.action === 'blocked') continue;
-    const verdict =
-      step.action === 'delete' ? await removeStep(step, options, mode) : await applyOne(step, defines, options, mode);
-    options.say.line(`${titleOf(step)} ${verdict}`);
+    const { action, object } = step;
+    if (action === 'none' || action === 'keep' || action === 'blocked') continue;
+    let verdict = 'would be deleted';
+    if (action !== 'delete') verdict = await applyOne(step, defines, dryRun, options);
+    else if (!dryRun) {
+      await kube.delete(refOf(object), preconditionOf(object), signal);
+      verdict = 'deleted';
+    }
+    say.line(`${titleOf(step)} ${verdict}`);
   }
 }
 
@@ -77,21 +54,11 @@ export async function applySteps(
 const DEFINITION_TRIES = 40;
 const DEFINITION_PAUSE_MS = 250;
 
-async function removeStep(
-  { object }: OnboardStep,
-  { kube, signal }: PlanApplyOptions,
-  { dryRun }: ApplyMode,
-): Promise<string> {
-  if (dryRun) return 'would be deleted';
-  await kube.delete(refOf(object), preconditionOf(object), signal);
-  return 'deleted';
-}
-
 async function applyOne(
   step: OnboardStep,
   defines: boolean,
-  { kube, clock, signal }: PlanApplyOptions,
-  { dryRun }: ApplyMode,
+  dryRun: boolean,
+  { kube, clock, signal }: OnboardMeans,
 ): Promise<string> {
   const object = step.patch ?? step.object;
   // What did not exist belongs to whoever has created it since.
@@ -111,13 +78,24 @@ async function applyOne(
 
 const isDefinition = ({ kind }: KubeObject): boolean => kind === 'CustomResourceDefinition';
 
-export interface WaitOptions {
-  readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly say: Announce;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+/** A controller that writes the status of an object changes its version too. */
+const CONFLICT_TRIES = 5;
+
+/** A change that reads what it changes, repeated after this pause while others write at the same time. */
+export async function retryConflicts(
+  change: () => Promise<void>,
+  pauseMs: number,
+  { clock, signal }: OnboardMeans,
+): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await change();
+    } catch (error) {
+      const isConflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
+      if (!isConflict || attempt >= CONFLICT_TRIES) throw error;
+      if (pauseMs > 0) await clock.sleep(pauseMs, signal);
+    }
+  }
 }
 
 /** An object of a gateway that a route will use, and its kind. */
@@ -154,7 +132,7 @@ function lacks(object: KubeObject | undefined): string | undefined {
 export async function waitReady(
   certificates: readonly MeshCertificate[],
   objects: readonly UsedObject[],
-  options: WaitOptions,
+  options: OnboardOptions,
 ): Promise<void> {
   await waitFor(
     certificates,
@@ -169,6 +147,7 @@ export async function waitReady(
       }),
     ],
     options,
+    options.timeoutMs,
     objects,
   );
 }
@@ -180,7 +159,8 @@ export async function waitReady(
 export async function waitFor(
   certificates: readonly KubeObject[],
   pendingOf: (existing: ReadonlyMap<string, KubeObject>) => readonly string[],
-  { kube, clock, random, say, timeoutMs, signal }: WaitOptions,
+  { kube, clock, random, say, signal }: OnboardOptions,
+  timeoutMs: number,
   objects: readonly UsedObject[] = [],
 ): Promise<void> {
   const stop = new AbortController();
@@ -224,31 +204,26 @@ export async function waitFor(
   }
 }
 
-export interface TrialOptions {
-  readonly kube: Kube;
-  readonly adapters: readonly Adapter[];
-  readonly clock: Clock;
-  /** Maps `host:port` of the cluster to the address that reaches it from here, such as a port-forward. */
-  readonly connectTo: ReadonlyMap<string, string>;
-  readonly signal: AbortSignal;
-}
-
 /** Presents the published pair to all upstreams of a route; the first that does not accept it decides. */
 export async function tryAll(
   joined: Joined,
-  { target, to }: Extract<MoveVerdict['outcome'], { readonly kind: 'move' }>,
+  { target, to }: Moving,
   upstream: UpstreamFinding,
-  options: TrialOptions,
+  options: OnboardOptions,
 ): Promise<ProbeResult> {
   if (!to) return tryUpstream(joined, target, upstream, options);
-  const published = await publishedPair(joined, options);
+  const published = await publishedPair(joined.certificate, options.kube, options.signal);
   const results = await Promise.all(to.destinations.map((one) => tryDestination(one, joined, published, options)));
   const failed = results.find(({ code }) => code !== 'accepted');
   return failed ?? { code: 'accepted', message: '', peer: results.flatMap(({ peer }) => peer) };
 }
 
-async function publishedPair({ certificate: { metadata, spec } }: Joined, { kube, signal }: TrialOptions) {
-  const { namespace = '' } = metadata;
+/** What is published for a MeshCertificate now. */
+export async function publishedPair(
+  { metadata: { namespace = '' }, spec }: MeshCertificate,
+  kube: Kube,
+  signal: AbortSignal,
+) {
   const secret = (name: string) => kube.get({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
   const found = await Promise.all([secret(spec.caSecretName), secret(spec.secretName)]);
   return readPublication(
@@ -268,7 +243,7 @@ async function tryDestination(
   { address, sni, names = [] }: RouteDestination,
   { view: { tls } }: Joined,
   { identity, bundle }: Awaited<ReturnType<typeof publishedPair>>,
-  { clock, connectTo, signal }: TrialOptions,
+  { clock, connectTo, signal }: OnboardOptions,
 ): Promise<ProbeResult> {
   if (!identity) return unpublished(address);
   const own = identity.chain[0]?.names.uris[0] ?? '';
@@ -289,14 +264,14 @@ async function tryUpstream(
   joined: Joined,
   target: RouteTarget,
   upstream: UpstreamFinding,
-  options: TrialOptions,
+  options: OnboardOptions,
 ): Promise<ProbeResult> {
   const { kube, adapters, clock, connectTo, signal } = options;
   const { certificate, gateway } = joined;
   const { spec } = certificate;
   const { onboarding } = gateway;
   const [{ identity, bundle }, used] = await Promise.all([
-    publishedPair(joined, options),
+    publishedPair(certificate, kube, signal),
     onboarding.objectsFirst ? kube.get(target.object, signal) : undefined,
   ]);
   const { address } = upstream;
@@ -316,12 +291,4 @@ async function tryUpstream(
   const result = await probe(probeSpec, identity, bundle, { clock, tls, signal });
   // Messages name the address in the route, even if another one was dialled.
   return { ...result, message: result.message.replaceAll(probeSpec.address, address) };
-}
-
-/** Receives reports of progress. */
-export interface Announce {
-  /** A permanent line. */
-  line(text: string): void;
-  /** What is currently waited for; printed again only when it changes. */
-  waiting(text: string): void;
 }

@@ -38,24 +38,11 @@ export const findGateways = (
       .map((installation) => ({ gateway, installation, sidecars: sidecarsOf(installation, lists, adapters) })),
   );
 
-const installationsIn = (lists: ClusterLists, gateways: readonly Gateway[]): readonly GatewayInstallation[] =>
+/** Those of the gateways that can be taken into a mesh. */
+export const installationsIn = (lists: ClusterLists, gateways: readonly Gateway[]): readonly GatewayInstallation[] =>
   onboardable(gateways)
     .flatMap(({ onboarding }) => onboarding.installations(lists))
     .filter(({ problem }) => problem === undefined);
-
-/** The workloads whose pods are gateways. */
-export const workloadsOf = (lists: ClusterLists, gateways: readonly Gateway[]): readonly KubeObject[] =>
-  installationsIn(lists, gateways).flatMap(({ workload }) => workload ?? []);
-
-/** Namespaces of the gateways and of what belongs to them. */
-export const homesOf = (lists: ClusterLists, gateways: readonly Gateway[]): string[] => {
-  const all = installationsIn(lists, gateways).flatMap(({ home, object, workload }) => [
-    home,
-    object.metadata.namespace ?? home,
-    workload?.metadata.namespace ?? home,
-  ]);
-  return [...new Set(all)];
-};
 
 function sidecarsOf(
   { workload }: GatewayInstallation,

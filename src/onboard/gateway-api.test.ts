@@ -4,7 +4,7 @@ import * as made from '../../test/support/onboard-cluster.ts';
 import { planFor } from '../../test/support/onboard-plan.ts';
 import { gateways } from '../gateways.ts';
 import { fields, type KubeObject, keyOf, describe as nameOf, refOf } from '../objects/objects.ts';
-import { planOffboarding, refuseNamed } from './offboard.ts';
+import { planOffboarding, refuseToLeave } from './offboard.ts';
 import type { OnboardPlan } from './plan.ts';
 
 const GATEWAY = [...made.gatewayApi(), ...made.istiod()];
@@ -397,11 +397,11 @@ describe('an offboarding plan for Envoy Gateway', () => {
       metadata: { name: 'mesh', namespace: 'emissary' },
       spec: { istio: {}, deletionPolicy },
     });
-    const named = (deletionPolicy: string) =>
-      gone([eg, naming, ...rest, certificate(deletionPolicy)]).flatMap((leaving) => leaving.naming);
+    const leaving = (deletionPolicy: string) => gone([eg, naming, ...rest, certificate(deletionPolicy)]);
+    const named = (deletionPolicy: string) => leaving(deletionPolicy).flatMap((one) => one.naming);
     assert.deepEqual(named('Retain'), []);
     assert.deepEqual(named('Delete'), [naming]);
-    assert.throws(() => refuseNamed(named('Delete')), {
+    assert.throws(() => refuseToLeave(leaving('Delete')), {
       code: 'ERR_OFFBOARD_IN_USE',
       message:
         /^Gateway emissary\/edge still name a Secret .*; remove that field there, and the labels by which they are selected, and run this again$/,

@@ -4,60 +4,41 @@ import type { RouteRequest, StandIns } from '../gateway/gateway.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { describe, fields, type KubeObject, keyOf, refOf } from '../objects/objects.ts';
-import { type TrialOptions, tryAll, type WaitOptions, waitFor } from './apply.ts';
-import {
-  backFrom,
-  backPatch,
-  type Joined,
-  type MoveVerdict,
-  moved,
-  movePatch,
-  ONBOARD_FIELD_MANAGER,
-} from './moves.ts';
-
+import { retryConflicts, tryAll, waitFor } from './apply.ts';
+import type { UpstreamFinding } from './discover.ts';
+import { backFrom, backPatch, type Joined, type Moving, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moves.ts';
+import type { OnboardOptions } from './plan.ts';
 import { ask, describeAnswer, isBroken, isWorse, type OnboardAnswer } from './request.ts';
 import { OnboardError } from './snapshot.ts';
 
-export interface MoveOptions extends WaitOptions, TrialOptions {
-  /** Present the pair to the upstream first. */
-  readonly probe: boolean;
-  /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
-  readonly gatewayUrl: string | undefined;
-  /** How long requests through the gateway are watched after a move; absent: as long as the gateway needs. */
-  readonly settleMs?: number | undefined;
+interface MoveResult {
+  /** Absent: it is moved. Otherwise it is either not changed, or restored. */
+  readonly code?: string;
+  readonly message: string;
 }
-
-export type MoveResult =
-  | { readonly ok: true; readonly message: string }
-  /** Either not changed, or restored. */
-  | { readonly ok: false; readonly code: string; readonly message: string };
 
 /**
  * Moves one route: presents the pair to its upstream, writes once, checks whether requests arrive, and restores it
  * otherwise.
  */
 export async function moveOne(
-  { upstream, outcome }: MoveVerdict,
+  upstream: UpstreamFinding,
+  outcome: Moving,
   joined: Joined,
-  options: MoveOptions,
+  options: OnboardOptions,
 ): Promise<MoveResult> {
-  if (outcome.kind !== 'move') throw new TypeError('only a route that moves is moved');
-  const { kube, clock, say, signal, gatewayUrl } = options;
+  const { kube, signal, gatewayUrl } = options;
   const ref = refOf(upstream.route);
   const trial = options.probe ? await tryAll(joined, outcome, upstream, options) : undefined;
   if (trial && trial.code !== 'accepted') {
     const reach = ['ERR_PROBE_UNREACHABLE', 'ERR_PROBE_TIMEOUT'].includes(trial.code);
     const hint = reach ? '; run this inside the cluster, or use --connect-to, or --no-probe' : '';
-    return { ok: false, code: trial.code, message: `not moved: ${trial.message}${hint}` };
+    return { code: trial.code, message: `not moved: ${trial.message}${hint}` };
   }
   const live = await kube.get(ref, signal);
   const isSame = (field: string) => isDeepStrictEqual(fields(live?.spec)[field], fields(upstream.route.spec)[field]);
   if (!live || !Object.keys(outcome.move.fields).every(isSame)) {
-    return {
-      ok: false,
-      code: 'ERR_KUBE_CONFLICT',
-      message: 'not moved: it was changed in the meantime; run this again',
-    };
+    return { code: 'ERR_KUBE_CONFLICT', message: 'not moved: it was changed in the meantime; run this again' };
   }
   const watched = gatewayUrl === undefined ? [] : await answersBefore(gatewayUrl, upstream.requests, options);
   const next = moved(live, outcome.move);
@@ -65,23 +46,19 @@ export async function moveOne(
     await kube.apply(movePatch(next, outcome.move), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
-    return { ok: false, code: error.code, message: `not moved: ${error.message}` };
+    return { code: error.code, message: `not moved: ${error.message}` };
   }
   try {
     await confirm(live, joined, options);
     const { settleMs = joined.gateway.onboarding.settleMs } = options;
     const peer = trial?.peer[0];
-    const said = [peer && `meets ${peer}`, await watchRequests(watched, { clock, say, signal, settleMs })];
-    return { ok: true, message: said.filter(Boolean).join(', ') };
+    const said = [peer && `meets ${peer}`, await watchRequests(watched, settleMs, options)];
+    return { message: said.filter(Boolean).join(', ') };
   } catch (error) {
     signal.throwIfAborted();
-    await putBack(live, joined, outcome.to?.objects ?? [], options);
+    await retryConflicts(() => putBack(live, joined, outcome.to?.objects ?? [], options), 0, options);
     const message = error instanceof Error ? error.message : String(error);
-    return {
-      ok: false,
-      code: codeOf(error, 'ERR_ONBOARD_NOT_CONFIRMED'),
-      message: `reverted: ${message}`,
-    };
+    return { code: codeOf(error, 'ERR_ONBOARD_NOT_CONFIRMED'), message: `reverted: ${message}` };
   }
 }
 
@@ -93,8 +70,7 @@ const REFUSED_MS = 2_000;
 type PendingRoute = NonNullable<ReturnType<StandIns['pending']>>;
 
 /** Waits until the agent, or the gateway where it leads to stand-ins, reports that the route is as desired. */
-async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: WaitOptions): Promise<void> {
-  const { kube, clock, random, say, signal } = options;
+async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: OnboardOptions): Promise<void> {
   const { name, namespace } = route.metadata;
   const { standIns, routes } = gateway.onboarding;
   const resource = routes.find(({ kind, apiVersion }) => kind === route.kind && apiVersion === route.apiVersion);
@@ -108,7 +84,8 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
           const pending = live && standIns.pending(live);
           return pending === undefined || isDone(pending) ? [] : [`waiting for ${pending.why}`];
         },
-        { kube, clock, random, say, signal, timeoutMs },
+        options,
+        timeoutMs,
         used,
       );
     await until(({ refused }) => refused, CONFIRM_MS);
@@ -127,7 +104,8 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
       const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
       return [`waiting for the agent to confirm ${describe(refOf(route))}${says}`];
     },
-    { kube, clock, random, say, signal, timeoutMs: CONFIRM_MS },
+    options,
+    CONFIRM_MS,
   );
 }
 
@@ -142,12 +120,10 @@ const MOST_REFUSALS = 3;
 /** One request, and what answered it before the move; a text: why none is sent. */
 type Watched = { readonly send: () => Promise<OnboardAnswer>; readonly before: readonly OnboardAnswer[] } | string;
 
-type WatchOptions = Pick<MoveOptions, 'clock' | 'say' | 'signal'> & { readonly settleMs: number };
-
 async function answersBefore(
   gatewayUrl: string,
   requests: readonly RouteRequest[] | string,
-  { clock, signal }: MoveOptions,
+  { clock, signal }: OnboardOptions,
 ): Promise<readonly Watched[]> {
   if (typeof requests === 'string') return [requests];
   return Promise.all(
@@ -166,18 +142,20 @@ async function answersBefore(
 }
 
 /** For people: what answers now, and what was not tried. Throws if one answer is worse than before the move. */
-async function watchRequests(watched: readonly Watched[], options: WatchOptions): Promise<string> {
-  if (watched.length > 0)
-    options.say.waiting(`requests through the gateway (${Math.round(options.settleMs / 1000)} s)`);
+async function watchRequests(watched: readonly Watched[], settleMs: number, options: OnboardOptions): Promise<string> {
+  if (watched.length > 0) options.say.waiting(`requests through the gateway (${Math.round(settleMs / 1000)} s)`);
   const said = await Promise.all(
-    watched.map((one) => (typeof one === 'string' ? `not tried through the gateway: ${one}` : watchOne(one, options))),
+    watched.map((one) =>
+      typeof one === 'string' ? `not tried through the gateway: ${one}` : watchOne(one, settleMs, options),
+    ),
   );
   return [...new Set(said)].join(', ');
 }
 
 async function watchOne(
   { send, before }: Exclude<Watched, string>,
-  { clock, settleMs, signal }: WatchOptions,
+  settleMs: number,
+  { clock, signal }: OnboardOptions,
 ): Promise<string> {
   const end = clock.monotonic() + settleMs;
   // Requests that failed before the move may continue to fail until the gateway has loaded the change.
@@ -199,25 +177,13 @@ async function watchOne(
   }
 }
 
-const BACK_TRIES = 5;
-
 async function putBack(
   route: KubeObject,
   { gateway }: Joined,
   standIns: readonly KubeObject[],
-  { kube, signal }: MoveOptions,
+  { kube, signal }: OnboardOptions,
 ): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    const live = await kube.get(refOf(route), signal);
-    const patch = live && (backFrom(standIns, live, gateway) ?? backPatch(live));
-    if (!patch) return;
-    try {
-      await kube.merge(refOf(route), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
-      return;
-    } catch (error) {
-      // A controller that writes the status of the route changes its version too.
-      const conflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
-      if (!conflict || attempt >= BACK_TRIES) throw error;
-    }
-  }
+  const live = await kube.get(refOf(route), signal);
+  const patch = live && (backFrom(standIns, live, gateway) ?? backPatch(live));
+  if (patch) await kube.merge(refOf(route), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
 }

@@ -39,21 +39,27 @@ interface MovesTo {
   readonly destinations: readonly RouteDestination[];
 }
 
-/** The verdict on one route. */
-export interface MoveVerdict {
-  readonly upstream: UpstreamFinding;
-  readonly outcome: /** Its requests use the mesh's identity already, or will as soon as it is published. */
-    | { readonly kind: 'done'; readonly mesh: string; readonly target: RouteTarget; readonly to?: MovesTo }
-    | {
-        readonly kind: 'move';
-        readonly mesh: string;
-        readonly target: RouteTarget;
-        readonly move: Move;
-        /** Absent: it names an object of the agent. */
-        readonly to?: MovesTo;
-      }
-    | { readonly kind: 'stay'; readonly code: string; readonly message: string };
+/** A route that can be moved. */
+export interface Moving {
+  readonly kind: 'move';
+  readonly mesh: string;
+  readonly target: RouteTarget;
+  readonly move: Move;
+  /** Absent: it names an object of the agent. */
+  readonly to?: MovesTo;
 }
+
+/** The verdict on one route. */
+export interface MoveVerdict<Outcome = MoveOutcome> {
+  readonly upstream: UpstreamFinding;
+  readonly outcome: Outcome;
+}
+
+type MoveOutcome =
+  | Moving
+  /** Its requests use the mesh's identity already, or will as soon as it is published. */
+  | { readonly kind: 'done'; readonly mesh: string; readonly target: RouteTarget; readonly to?: MovesTo }
+  | { readonly kind: 'stay'; readonly code: string; readonly message: string };
 
 /** A mesh that the gateway is to join, as it will be configured. */
 export interface Joined {
@@ -66,26 +72,30 @@ export interface Joined {
   readonly rules: TargetRules | undefined;
 }
 
+export const stays = (upstream: UpstreamFinding, code: string, message: string): MoveVerdict => ({
+  upstream,
+  outcome: { kind: 'stay', code, message },
+});
+
 /** Whether, how and into which mesh a route moves; judged by the agent's own rules. */
 export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snapshot: OnboardSnapshot): MoveVerdict {
   const { route, membership, problem } = upstream;
-  const stay = (code: string, message: string): MoveVerdict => ({ upstream, outcome: { kind: 'stay', code, message } });
   const owner = joined.find((one) => wantsAlready(one, route, snapshot));
   if (owner)
     return owner.gateway.onboarding.standIns
       ? judgeBetween(owner, upstream, snapshot)
       : judgeBy(owner, upstream, snapshot);
-  if (problem) return stay(problem.code, problem.message);
-  if (membership === undefined) return stay('ERR_TARGET_UNMESHED', 'no pod behind it is in a mesh');
+  if (problem) return stays(upstream, problem.code, problem.message);
+  if (membership === undefined) return stays(upstream, 'ERR_TARGET_UNMESHED', 'no pod behind it is in a mesh');
   const one = joined.find(({ mesh }) => mesh === membership);
-  if (!one) return stay('ERR_TARGET_OTHER_MESH', notJoined(membership));
+  if (!one) return stays(upstream, 'ERR_TARGET_OTHER_MESH', notJoined(membership));
   const { onboarding } = one.gateway;
   const labels = labelsOf(one);
   const { name, namespace = '' } = one.certificate.metadata;
   if (!labels) {
     const { selector, route: title } = onboarding.wording;
     const message = `MeshCertificate ${name} has no ${selector}, so it changes no ${title}; add one`;
-    return stay('ERR_TARGET_UNSELECTED', message);
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', message);
   }
   if (onboarding.standIns) return judgeBetween(one, upstream, snapshot);
   return judgeBy(one, upstream, snapshot, { labels, namespace, fields: onboarding.preparation(route) });
@@ -151,21 +161,18 @@ function judgeBy(one: Joined, upstream: UpstreamFinding, snapshot: OnboardSnapsh
   const { mesh, certificate, gateway } = one;
   const { name } = certificate.metadata;
   const route = preparation ? moved(upstream.route, preparation) : upstream.route;
-  const stay = (code: string, message: string): MoveVerdict => ({ upstream, outcome: { kind: 'stay', code, message } });
   const [verdict] = verdictsOn(one, [route], snapshot);
   if (!verdict) {
     const { namespaces } = gateway.onboarding.wording;
-    return stay('ERR_TARGET_UNSELECTED', `MeshCertificate ${name} would not select it; check ${namespaces}`);
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', `MeshCertificate ${name} would not select it; check ${namespaces}`);
   }
   const { outcome } = verdict;
-  if ('code' in outcome) {
-    return stay(outcome.code, reasonIn(outcome.message));
-  }
+  if ('code' in outcome) return stays(upstream, outcome.code, outcome.reason);
   const { target } = outcome;
   if (!preparation) return { upstream, outcome: { kind: 'done', mesh, target } };
   if (!willExist(one, target, snapshot)) {
     const message = `its ${target.object.kind} ${target.object.name} does not exist, and MeshCertificate ${name} was not created by onboard; list ${target.id} under its targets first`;
-    return stay('ERR_TARGET_NOT_LISTED', message);
+    return stays(upstream, 'ERR_TARGET_NOT_LISTED', message);
   }
   const move = { ...preparation, fields: { ...preparation.fields, ...fields(target.change?.fields.spec) } };
   return { upstream, outcome: { kind: 'move', mesh, target, move } };
@@ -186,9 +193,9 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   const { mesh, gateway } = one;
   const { route } = upstream;
   const { standIns } = gateway.onboarding;
-  const stay = (code: string, message: string): MoveVerdict => ({ upstream, outcome: { kind: 'stay', code, message } });
   const request = standInRequest(one, snapshot);
-  if (!standIns || !request) return stay('ERR_TARGET_UNSELECTED', 'it is verified already, and stays as it is');
+  if (!standIns || !request)
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', 'it is verified already, and stays as it is');
   const objects = standIns.objects([route], request);
   const ours = standInsOf(snapshot.gatewayObjects, gateway, request);
   const foreign = objects.find(
@@ -196,18 +203,19 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   );
   if (foreign) {
     const message = `${describe(refOf(foreign))} exists, and onboard did not create it; rename that object, or lead the route to it`;
-    return stay('ERR_TARGET_NAME', message);
+    return stays(upstream, 'ERR_TARGET_NAME', message);
   }
   const named = objects.filter(({ kind }) => kind === standIns.resources[0]?.kind);
   const found = named.map((object) => ours.find((two) => keyOf(refOf(two)) === keyOf(refOf(object))) ?? object);
   const verdicts = verdictsOn(one, found, snapshot);
   const needs: RouteTarget[] = [];
   for (const { outcome, upstreams } of verdicts) {
-    if ('code' in outcome) return stay(outcome.code, reasonIn(outcome.message));
+    if ('code' in outcome) return stays(upstream, outcome.code, outcome.reason);
     if (upstreams) needs.push(outcome.target);
   }
   const [target] = needs;
-  if (!target) return stay('ERR_TARGET_UNSELECTED', `it leads to nothing that MeshCertificate ${request.name} selects`);
+  if (!target)
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', `it leads to nothing that MeshCertificate ${request.name} selects`);
   const to: MovesTo = {
     objects,
     needs: needs.map(({ object }) => object),
@@ -217,13 +225,11 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   if (!changes) return { upstream, outcome: { kind: 'done', mesh, target, to } };
   // It leads to some already, and to others since.
   const { problem, membership } = upstream;
-  if (problem) return stay(problem.code, problem.message);
-  if (membership !== mesh) return stay('ERR_TARGET_UNMESHED', 'not all pods behind it are in the mesh');
+  if (problem) return stays(upstream, problem.code, problem.message);
+  if (membership !== mesh) return stays(upstream, 'ERR_TARGET_UNMESHED', 'not all pods behind it are in the mesh');
   const move: Move = { labels: {}, namespace: request.namespace, fields: changes, bare: true };
   return { upstream, outcome: { kind: 'move', mesh, target, move, to } };
 }
-
-const reasonIn = (message: string): string => message.replace(/^\S+ \S+ cannot use the certificate: /, '');
 
 /** On a route that was moved: its previous state, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';
@@ -370,7 +376,7 @@ function merged(target: unknown, patch: unknown): unknown {
   return result;
 }
 
-/** Namespace and name of a MeshCertificate, which may be gone. */
+/** Namespace and name of a MeshCertificate, which may be gone, or of an agent. */
 export interface CertificatePlace {
   readonly namespace: string;
   readonly name: string;
@@ -462,10 +468,7 @@ const hasContent = (set: Readonly<Record<string, unknown>>): boolean =>
     return Object.keys(inner).length === 0 || hasContent(inner);
   });
 
-/** The ServiceAccount of an agent. */
-type AgentAccount = CertificatePlace;
-
-const sameAccount = (subject: unknown, agent: AgentAccount): boolean => {
+const sameAccount = (subject: unknown, agent: CertificatePlace): boolean => {
   const { kind, name, namespace } = fields(subject);
   return kind === 'ServiceAccount' && name === agent.name && namespace === agent.namespace;
 };
@@ -473,7 +476,7 @@ const sameAccount = (subject: unknown, agent: AgentAccount): boolean => {
 const isBinding = ({ kind }: KubeObject): boolean => kind.endsWith('Binding');
 
 /** Whether a binding is for this agent and for nobody else. */
-const bindsOnly = ({ subjects }: KubeObject, agent: AgentAccount): boolean =>
+const bindsOnly = ({ subjects }: KubeObject, agent: CertificatePlace): boolean =>
   Array.isArray(subjects) && subjects.length > 0 && subjects.every((subject) => sameAccount(subject, agent));
 
 const bindingsTo = ({ kind, metadata }: KubeObject, bindings: readonly KubeObject[]): KubeObject[] =>
@@ -494,7 +497,7 @@ export interface AgentRights {
 
 /** `rights` have the label of `onboard`; `bindings` are all that may name one of these Roles. */
 export function rightsOf(
-  agent: AgentAccount,
+  agent: CertificatePlace,
   rights: readonly KubeObject[],
   bindings: readonly KubeObject[],
 ): AgentRights {

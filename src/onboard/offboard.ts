@@ -1,13 +1,11 @@
-import type { Clock } from '../async/clock.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { validator } from '../config/validate.ts';
 import { differences } from '../core/plan.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { type Gateway, gatewayOf } from '../gateway/gateway.ts';
 import { ownerLabel } from '../gateway/publication.ts';
-import type { Kube, Selection } from '../kube/api.ts';
-import { KubeError } from '../kube/transport/error.ts';
-import type { Adapter } from '../mesh/adapter.ts';
+import type { Selection } from '../kube/api.ts';
+import { absentIsUndefined } from '../kube/transport/error.ts';
 import { agentPodsOf } from '../mesh/cluster.ts';
 import { printable } from '../mesh/secrets.ts';
 import {
@@ -25,7 +23,7 @@ import {
   text,
 } from '../objects/objects.ts';
 
-import { type Announce, observe } from './apply.ts';
+import { retryConflicts } from './apply.ts';
 import { type OnboardableGateway, onboardable } from './discover.ts';
 import {
   type AgentRights,
@@ -43,9 +41,17 @@ import {
   standInsOf,
   withVersion,
 } from './moves.ts';
-import { AGENT_NAME, chooseGateway, discover, grantsFor, meant } from './plan.ts';
 import {
-  type DiffLine,
+  AGENT_NAME,
+  chooseGateway,
+  discover,
+  type Findings,
+  grantsFor,
+  meant,
+  type OnboardMeans,
+  type OnboardStep,
+} from './plan.ts';
+import {
   diffObjects,
   isOnboarded,
   MESH_LABEL,
@@ -55,43 +61,29 @@ import {
   takeSnapshot,
 } from './snapshot.ts';
 
-export interface OffboardOptions {
-  readonly kube: Kube;
-  readonly adapters: readonly Adapter[];
-  readonly gateways: readonly Gateway[];
-  readonly clock: Clock;
-  readonly say: Announce;
+export interface OffboardOptions extends OnboardMeans {
   /** Namespace of the MeshCertificates; absent: that of the only gateway. */
   readonly namespace: string | undefined;
   /** Empty: all of them. */
   readonly names: readonly string[];
-  readonly signal: AbortSignal;
 }
 
 /** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
   const { kube, signal, names } = options;
   const snapshot = await takeSnapshot(kube, options, signal);
-  const { gateways: found } = discover(snapshot, options);
-  const namespace = options.namespace ?? homeOf(snapshot, options);
-  const accounts = found
-    .filter(({ installation: { home } }) => home === namespace)
-    .map(({ installation: { serviceAccount: name } }) => ({
-      apiVersion: 'v1',
-      kind: 'ServiceAccount',
-      metadata: { name, namespace },
-    }));
+  const findings = discover(snapshot, options);
+  const namespace = options.namespace ?? homeOf(snapshot, findings, options.gateways);
   const agent = { name: AGENT_NAME, namespace };
-  const [deployment, lease, ...own] = await observeAll(
-    kube,
-    [
-      { apiVersion: 'apps/v1', kind: 'Deployment', metadata: agent },
-      { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: agent },
-      { apiVersion: 'v1', kind: 'ServiceAccount', metadata: agent },
-      ...accounts,
-    ],
-    signal,
-  );
+  const accounts = findings.gateways
+    .filter(({ installation: { home } }) => home === namespace)
+    .map(({ installation: { serviceAccount: name } }) => ({ name, namespace }));
+  const refs: readonly ObjectRef[] = [
+    { apiVersion: 'apps/v1', kind: 'Deployment', ...agent },
+    { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', ...agent },
+    ...[agent, ...accounts].map((account) => ({ apiVersion: 'v1', kind: 'ServiceAccount', ...account })),
+  ];
+  const [deployment, lease, ...own] = await Promise.all(refs.map((ref) => kube.get(ref, signal)));
   const validate = validator(options.adapters, options.gateways);
   /** Of these MeshCertificates, and those of the agent that are not named here. */
   const needed = (staying: readonly string[]): readonly KubeObject[] | undefined => {
@@ -112,25 +104,15 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
   return planOffboarding(snapshot, namespace, names, { needed, observed, lease }, options.gateways);
 }
 
-async function observeAll(
-  kube: Kube,
-  objects: readonly KubeObject[],
-  signal: AbortSignal,
-): Promise<(KubeObject | undefined)[]> {
-  const found = await observe(kube, objects, signal);
-  return objects.map((object) => found.get(keyOf(refOf(object))));
-}
-
 /** The namespace of the only gateway, or of the only one with MeshCertificates. */
-function homeOf(snapshot: OnboardSnapshot, options: OffboardOptions): string {
-  const findings = discover(snapshot, options);
+function homeOf(snapshot: OnboardSnapshot, findings: Findings, kinds: readonly Gateway[]): string {
   const homes = new Set(findings.gateways.flatMap(({ installation: { home, problem } }) => (problem ? [] : [home])));
   const used = snapshot.meshCertificates.flatMap(({ metadata: { namespace = '' } }) =>
     homes.has(namespace) ? [namespace] : [],
   );
   const [only, ...others] = new Set(homes.size > 1 ? used : homes);
   if (only !== undefined && others.length === 0) return only;
-  if (homes.size <= 1) return chooseGateway(findings, options.gateways).installation.home;
+  if (homes.size <= 1) return chooseGateway(findings, kinds).installation.home;
   const message = `there are gateways in the namespaces ${[...homes].join(', ')}; name one with -n`;
   throw new OnboardError('ERR_ONBOARD_WHICH_GATEWAY', message);
 }
@@ -162,7 +144,7 @@ const whyKept = (certificate: KubeObject | undefined): string =>
 
 const VERB_WIDTH = 'release  '.length;
 
-const indented = (diff: readonly DiffLine[]): string[] => diff.map((line) => `        ${line}`);
+const indented = (diff: readonly string[]): string[] => diff.map((line) => `        ${line}`);
 
 /** How long the agent may take to act on a change before we continue without it: it may not run any more. */
 const REACT_MS = 15_000;
@@ -177,8 +159,7 @@ const REST_MS = 3000;
  */
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
   const { say, clock, signal } = options;
-  for (const one of leaving) refuseInUse(one.inUse);
-  for (const one of leaving) refuseNamed(one.naming);
+  refuseToLeave(leaving);
   for (const one of leaving) await leave(one, options);
   const secrets = leaving.flatMap((one) => one.secrets);
   if (secrets.length > 0) await clock.sleep(Math.max(...options.gateways.map(({ batchGapMs }) => batchGapMs)), signal);
@@ -188,11 +169,12 @@ export async function carryOutOff({ leaving, grants }: OffboardPlan, options: Of
 }
 
 /** Where another object has taken its name, that one stays. */
-async function removeSecret({ uid, ...ref }: OwnedRef, { kube, say, signal }: OffboardOptions): Promise<void> {
+async function removeSecret({ uid, ...ref }: OwnedRef, options: OffboardOptions): Promise<void> {
+  const { kube, say, signal } = options;
   const live = await kube.get(ref, signal);
   if (live === undefined) return;
   const isOurs = uid === undefined ? live.metadata.labels?.[OWNER_LABEL] !== undefined : live.metadata.uid === uid;
-  if (isOurs) await remove(kube, live, say, signal);
+  if (isOurs) await remove(live, options);
   else say.line(`${describe(ref)} stays: the agent did not create it`);
 }
 
@@ -205,41 +187,40 @@ async function carryOutGrant({ action, object }: GrantStep, options: OffboardOpt
     say.line(`${describe(ref)} reduced to what is still needed`);
     return;
   }
-  await retried(async () => {
-    const live = await kube.get(ref, signal);
-    if (!live) return;
-    const holder = ref.kind === 'Lease' ? undefined : holderOf(live);
-    if (holder !== undefined || live.metadata.uid !== object.metadata.uid) {
-      say.line(`${describe(ref)} stays: ${holder ?? 'another client'} has taken it over`);
-      return;
-    }
-    // An agent that has not ended yet still renews its Lease.
-    await remove(kube, live, say, signal, ref.kind === 'Lease' ? uidOf(live) : preconditionOf(live));
-  }, options);
+  await retryConflicts(
+    async () => {
+      const live = await kube.get(ref, signal);
+      if (!live) return;
+      const holder = ref.kind === 'Lease' ? undefined : holderOf(live);
+      if (holder !== undefined || live.metadata.uid !== object.metadata.uid) {
+        say.line(`${describe(ref)} stays: ${holder ?? 'another client'} has taken it over`);
+        return;
+      }
+      // An agent that has not ended yet still renews its Lease.
+      await remove(live, options, ref.kind === 'Lease' ? uidOf(live) : preconditionOf(live));
+    },
+    LOOK_MS,
+    options,
+  );
 }
 
-const isConflict = (error: unknown): boolean => error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
-
 async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> {
-  const { kube, say, clock, signal } = options;
   const { certificate, releases } = leaving;
   const gateways = onboardable(options.gateways);
   if (certificate) await stopSelecting(certificate, gateways, options);
   const place = { namespace: leaving.namespace, name: leaving.name };
-  for (const release of releases) await retried(() => letGo(release, place, options), options);
-  for (const gateway of gateways) refuseInUse(await routesNow(kube, gateway, place, signal));
+  for (const release of releases) await retryConflicts(() => letGo(release, place, options), LOOK_MS, options);
+  for (const gateway of gateways) refuseInUse(await routesNow(gateway, place, options));
   await followed(releases, options);
   for (const gateway of gateways) {
-    for (const object of await standInsNow(kube, gateway, place, signal)) await remove(kube, object, say, signal);
+    for (const object of await standInsNow(gateway, place, options)) await remove(object, options);
   }
   if (certificate) {
-    await remove(kube, certificate, say, signal);
-    await clock.sleep(REST_MS, signal);
+    await remove(certificate, options);
+    await options.clock.sleep(REST_MS, options.signal);
   }
   for (const gateway of gateways) {
-    for (const object of await ownNow(kube, gateway, place, signal)) {
-      await remove(kube, object, say, signal);
-    }
+    for (const object of await ownNow(gateway, place, options)) await remove(object, options);
   }
 }
 
@@ -292,31 +273,17 @@ async function followed(
   }
 }
 
-/** The agent may write at the same time. */
-const TRIES = 5;
-
-async function retried(change: () => Promise<void>, { clock, signal }: OffboardOptions): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await change();
-    } catch (error) {
-      if (!isConflict(error) || attempt >= TRIES) throw error;
-      await clock.sleep(LOOK_MS, signal);
-    }
-  }
-}
-
 async function letGo(
   { route, gateway, how }: RouteRelease,
   place: CertificatePlace,
-  { kube, say, signal }: OffboardOptions,
+  options: OffboardOptions,
 ): Promise<void> {
+  const { kube, say, signal } = options;
   const ref = refOf(route);
   const { onboarding } = gateway;
   const live = await kube.get(ref, signal);
   if (!live) return;
-  const led =
-    how === 'lead back' ? backFrom(await standInsNow(kube, gateway, place, signal), live, gateway) : undefined;
+  const led = how === 'lead back' ? backFrom(await standInsNow(gateway, place, options), live, gateway) : undefined;
   const patch = how === 'restore' ? backPatch(live) : led;
   const fieldManager = onboarding.released(live)?.fieldManager;
   if (patch) await kube.merge(ref, patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
@@ -331,47 +298,43 @@ async function letGo(
 
 /** Its objects of the gateway that exist now, whatever was planned. */
 async function ownNow(
-  kube: Kube,
   gateway: OnboardableGateway,
   place: CertificatePlace,
-  signal: AbortSignal,
+  options: OffboardOptions,
 ): Promise<KubeObject[]> {
+  const labelSelector = `${OWNER_LABEL}=${ownerLabel(place)}`;
   const lists = await Promise.all(
     gateway.onboarding
       .own(place)
-      .map(({ resource, namespace }) =>
-        listAll(kube, resource, { namespace, labelSelector: `${OWNER_LABEL}=${ownerLabel(place)}` }, signal),
-      ),
+      .map(({ resource, namespace }) => listAll(resource, { namespace, labelSelector }, options)),
   );
   return ownedBy(lists.flat(), gateway, place);
 }
 
 /** What was created for routes of this gateway to lead to. */
 async function standInsNow(
-  kube: Kube,
   gateway: OnboardableGateway,
   place: CertificatePlace,
-  signal: AbortSignal,
+  options: OffboardOptions,
 ): Promise<KubeObject[]> {
   const { resources = [] } = gateway.onboarding.standIns ?? {};
   const selection = { namespace: place.namespace, labelSelector: `${MESH_LABEL}=${place.name}` };
-  const lists = await Promise.all(resources.map((resource) => listAll(kube, resource, selection, signal)));
+  const lists = await Promise.all(resources.map((resource) => listAll(resource, selection, options)));
   return standInsOf(lists.flat(), gateway, place);
 }
 
 /** Routes that use one of its objects now, whatever was planned. */
 async function routesNow(
-  kube: Kube,
   gateway: OnboardableGateway,
   place: CertificatePlace,
-  signal: AbortSignal,
+  options: OffboardOptions,
 ): Promise<RouteInUse[]> {
-  const own = [...(await ownNow(kube, gateway, place, signal)), ...(await standInsNow(kube, gateway, place, signal))];
+  const own = [...(await ownNow(gateway, place, options)), ...(await standInsNow(gateway, place, options))];
   if (own.length === 0) return [];
   const kinds = gateway.onboarding.own({ namespace: '', name: '' }).map(({ resource }) => resource);
   const lists = await Promise.all(
     [...gateway.onboarding.routes, ...new Set(kinds)].map((resource) =>
-      listAll(kube, resource, ownedOnly(resource), signal),
+      listAll(resource, ownedOnly(resource), options),
     ),
   );
   return routesInUse([...own, ...lists.flat()], gateway, place);
@@ -379,25 +342,17 @@ async function routesNow(
 
 /** A kind that is not defined has no objects. */
 async function listAll(
-  kube: Kube,
   resource: Resource,
   selection: Selection,
-  signal: AbortSignal,
+  { kube, signal }: OffboardOptions,
 ): Promise<readonly KubeObject[]> {
-  try {
-    return (await kube.list(resource, selection, signal)).items;
-  } catch (error) {
-    if (error instanceof KubeError && error.status === 404) return [];
-    throw error;
-  }
+  return (await absentIsUndefined(kube.list(resource, selection, signal)))?.items ?? [];
 }
 
 /** Only this object, not one that has taken its name since. */
 async function remove(
-  kube: Kube,
   object: KubeObject,
-  say: Announce,
-  signal: AbortSignal,
+  { kube, say, signal }: OffboardOptions,
   precondition = uidOf(object),
 ): Promise<void> {
   const ref = refOf(object);
@@ -418,7 +373,7 @@ interface RouteInUse {
  */
 interface RouteRelease extends RouteInUse {
   readonly how: 'restore' | 'lead back' | 'withdraw';
-  readonly diff: readonly DiffLine[];
+  readonly diff: readonly string[];
 }
 
 /** One MeshCertificate to delete, or the leftovers of one that is already gone. */
@@ -443,11 +398,9 @@ interface OwnedRef extends ObjectRef {
   readonly uid?: string | undefined;
 }
 
-/** One object that `onboard` created for the agent. */
-interface GrantStep {
+/** An object that `onboard` created for the agent, as it will be, or as it was observed. */
+interface GrantStep extends Pick<OnboardStep, 'object'> {
   readonly action: 'change' | 'delete';
-  /** As it will be, or as it was observed. */
-  readonly object: KubeObject;
 }
 
 /** What becomes of the objects that `onboard` created for the agent. */
@@ -589,15 +542,17 @@ function namingOf(
       !going.includes(object) &&
       gatewayOf(object, gateways)
         ?.secretsNamedBy(object, objects)
-        .some((use) => secrets.some((secret) => isSame(secret, use))),
+        .some((use) => secrets.some(({ namespace, name }) => namespace === use.namespace && name === use.name)),
   );
 }
 
-const isSame = (one: CertificatePlace, other: CertificatePlace): boolean =>
-  one.namespace === other.namespace && one.name === other.name;
-
-/** Throws ERR_OFFBOARD_IN_USE if a Secret that is to be deleted is named elsewhere. */
-export function refuseNamed(naming: readonly KubeObject[]): void {
+/**
+ * Throws ERR_OFFBOARD_IN_USE if deleting an object would make its route fall back to plaintext, or if a Secret that is
+ * to be deleted is named elsewhere.
+ */
+export function refuseToLeave(leaving: readonly Leaving[]): void {
+  refuseInUse(leaving.flatMap(({ inUse }) => inUse));
+  const naming = leaving.flatMap((one) => one.naming);
   if (naming.length === 0) return;
   const list = naming.map((object) => describe(refOf(object))).join(', ');
   throw new OnboardError(
@@ -618,8 +573,7 @@ function routesInUse(
     .map((route) => ({ route, gateway }));
 }
 
-/** Throws ERR_OFFBOARD_IN_USE if deleting an object would make its route fall back to plaintext. */
-export function refuseInUse(using: readonly RouteInUse[]): void {
+function refuseInUse(using: readonly RouteInUse[]): void {
   const [first] = using;
   if (!first) return;
   const list = using.map(({ route }) => describe(refOf(route))).join(', ');

@@ -1,36 +1,23 @@
-import type { Gateway, GatewayInstallation } from '../gateway/gateway.ts';
+import type { GatewayInstallation } from '../gateway/gateway.ts';
 
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import { printable } from '../mesh/secrets.ts';
 import { describe, keyOf, type ObjectRef, refOf } from '../objects/objects.ts';
-import { applySteps, observe, type UsedObject, waitReady } from './apply.ts';
+import { applySteps, type UsedObject, waitReady } from './apply.ts';
 import type { GatewayFinding } from './discover.ts';
-import { type MoveOptions, moveOne } from './move.ts';
-import type { MoveVerdict } from './moves.ts';
-import { type Findings, type OnboardPlan, type OnboardPreferences, planOnboarding, refuseBlocked } from './plan.ts';
+import { moveOne } from './move.ts';
+import type { MoveVerdict, Moving } from './moves.ts';
+import { type Findings, type OnboardOptions, type OnboardPlan, planOnboarding, refuseBlocked } from './plan.ts';
 import { OnboardError, takeSnapshot } from './snapshot.ts';
 
-export interface OnboardOptions extends MoveOptions {
-  readonly adapters: readonly Adapter[];
-  readonly gateways: readonly Gateway[];
-  readonly preferences: OnboardPreferences;
-  /** Directories of certificates that the user named, and the files in them; undefined: not visible from here. */
-  readonly directories: ReadonlyMap<string, readonly string[] | undefined>;
-}
-
 /** Reads the cluster and plans; changes nothing. */
-export async function lookAndPlan(
-  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'gateways' | 'preferences' | 'directories' | 'clock' | 'signal'>,
-): Promise<OnboardPlan> {
+export async function lookAndPlan(options: OnboardOptions): Promise<OnboardPlan> {
   const { kube, preferences, signal } = options;
   const snapshot = await takeSnapshot(kube, options, signal);
   const planned = await planOnboarding(snapshot, preferences, new Map(), options, signal);
-  const existing = await observe(
-    kube,
-    planned.steps.map(({ object }) => object),
-    signal,
-  );
+  const found = await Promise.all(planned.steps.map(({ object }) => kube.get(refOf(object), signal)));
+  const existing = new Map(found.flatMap((object) => (object ? [[keyOf(refOf(object)), object]] : [])));
   return planOnboarding(snapshot, preferences, existing, options, signal);
 }
 
@@ -51,20 +38,20 @@ export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Prom
   const certificates = plan.joined.map(({ certificate }) => certificate);
   await waitReady(certificates, usedObjects(plan), options);
   for (const certificate of certificates) say.line(`${describe(refOf(certificate))} is Ready`);
-  const moving = plan.verdicts.filter(({ outcome }) => outcome.kind === 'move');
+  const moving = plan.verdicts.filter((one): one is MoveVerdict<Moving> => one.outcome.kind === 'move');
   const { gateway, installation } = plan.gateway;
   if (moving.length > 0) await clock.sleep(Math.max(gateway.batchGapMs, installation.gapMs), signal);
   const left: MoveVerdict[] = [];
   for (const verdict of moving) {
     const { outcome, upstream } = verdict;
-    const joined = plan.joined.find(({ mesh }) => outcome.kind === 'move' && outcome.mesh === mesh);
-    if (!joined || outcome.kind !== 'move') continue;
+    const joined = plan.joined.find(({ mesh }) => outcome.mesh === mesh);
+    if (!joined) continue;
     const title = describe(refOf(upstream.route));
-    const result = await moveOne(verdict, joined, options);
-    if (result.ok) say.line(`${title} moved to ${outcome.mesh}${result.message ? `: ${result.message}` : ''}`);
+    const { code, message } = await moveOne(upstream, outcome, joined, options);
+    if (code === undefined) say.line(`${title} moved to ${outcome.mesh}${message ? `: ${message}` : ''}`);
     else {
       left.push(verdict);
-      say.line(`${title} ${result.code}: ${result.message}`);
+      say.line(`${title} ${code}: ${message}`);
     }
   }
   return left;

@@ -7,10 +7,11 @@ import { KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts
 import { nearest, validator } from '../config/validate.ts';
 import { differences } from '../core/plan.ts';
 import type { Gateway } from '../gateway/gateway.ts';
-import { type Adapter, type Host, tlsDefaults } from '../mesh/adapter.ts';
-import { type Account, type AgentMount, type Installation, isTargeting, type TargetRules } from '../mesh/cluster.ts';
+import type { Kube } from '../kube/api.ts';
+import { type Adapter, tlsDefaults } from '../mesh/adapter.ts';
+import type { Account, AgentMount, Installation } from '../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input.ts';
-import { silentLog } from '../mesh/log.ts';
+import { offlineHost, offlineRules } from '../mesh/offline-host.ts';
 import { printable } from '../mesh/secrets.ts';
 import {
   describe,
@@ -34,6 +35,7 @@ import {
   rightsName,
   rightsOf,
   standInRequest,
+  stays,
   suffices,
   toolOf,
   withVersion,
@@ -42,7 +44,6 @@ import {
   accepted,
   bare,
   CREATED_LABELS,
-  type DiffLine,
   diffObjects,
   documentFor,
   isOnboarded,
@@ -53,7 +54,48 @@ import {
   yamlOf,
 } from './snapshot.ts';
 
-export interface OnboardPreferences extends Choice {
+/** Receives reports of progress. */
+export interface Announce {
+  /** A permanent line. */
+  line(text: string): void;
+  /** What is currently waited for; printed again only when it changes. */
+  waiting(text: string): void;
+}
+
+/** What joining and leaving have in common. */
+export interface OnboardMeans {
+  readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
+  readonly clock: Clock;
+  readonly say: Announce;
+  readonly signal: AbortSignal;
+}
+
+export interface OnboardOptions extends OnboardMeans {
+  readonly random: () => number;
+  readonly preferences: OnboardPreferences;
+  /** Directories of certificates that the user named, and the files in them; undefined: not visible from here. */
+  readonly directories: ReadonlyMap<string, readonly string[] | undefined>;
+  /** Present the pair to the upstream before a move. */
+  readonly probe: boolean;
+  /** Maps `host:port` of the cluster to the address that reaches it from here, such as a port-forward. */
+  readonly connectTo: ReadonlyMap<string, string>;
+  /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
+  readonly gatewayUrl: string | undefined;
+  /** How long to wait for the certificates. */
+  readonly timeoutMs: number;
+  /** How long requests through the gateway are watched after a move; absent: as long as the gateway needs. */
+  readonly settleMs?: number | undefined;
+}
+
+/** The user's restrictions; absent: whatever is found. */
+export interface OnboardPreferences {
+  /** `namespace/name`, or a name, or `Gateway namespace/name` where two kinds have the same. */
+  readonly gateway?: string | undefined;
+  /** The namespace of the gateway, if more than one runs. */
+  readonly namespace?: string | undefined;
+  readonly meshes?: readonly string[] | undefined;
   /** `namespace/name` of the routes to move; absent: all that can be. */
   readonly routes?: readonly string[] | undefined;
   /** Fields of `spec` that the user changes. */
@@ -71,7 +113,7 @@ export interface OnboardStep {
   readonly object: KubeObject;
   /** What is applied, if it is not the whole object. */
   readonly patch?: KubeObject;
-  readonly diff: readonly DiffLine[];
+  readonly diff: readonly string[];
   /** Why it is not changed although it differs from what would be created. */
   readonly note?: string;
 }
@@ -91,7 +133,7 @@ export async function planOnboarding(
   snapshot: OnboardSnapshot,
   preferences: OnboardPreferences,
   observed: ReadonlyMap<string, KubeObject>,
-  means: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[]; readonly clock: Clock },
+  means: Pick<OnboardMeans, 'adapters' | 'gateways' | 'clock'>,
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
   const { adapters, gateways, clock } = means;
@@ -116,12 +158,7 @@ export async function planOnboarding(
   const verdicts = upstreams.map((upstream) => {
     const verdict = judge(upstream, joined, snapshot);
     if (verdict.outcome.kind === 'done' || !wanted || wanted.has(upstream)) return verdict;
-    const outcome = {
-      kind: 'stay',
-      code: 'ERR_TARGET_UNSELECTED',
-      message: 'not among those named by --mapping',
-    } as const;
-    return { upstream, outcome };
+    return stays(upstream, 'ERR_TARGET_UNSELECTED', 'not among those named by --mapping');
   });
   const certificates = joined.map(({ certificate }) => certificate);
   const besides = certificatesBeside(certificates, gateway.installation.home, snapshot, means);
@@ -160,7 +197,7 @@ function certificatesBeside(
   certificates: readonly MeshCertificate[],
   home: string,
   { meshCertificates }: OnboardSnapshot,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  { adapters, gateways }: Pick<OnboardMeans, 'adapters' | 'gateways'>,
 ): MeshCertificate[] {
   const validate = validator(adapters, gateways);
   const known = new Set(certificates.map(({ metadata }) => metadata.name));
@@ -322,68 +359,11 @@ export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'
   return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');
 }
 
-/**
- * How the mesh names the workloads behind routes, from the objects in the snapshot; undefined for a mesh that one
- * object of the gateway serves.
- */
-async function rulesFor(
-  certificate: MeshCertificate,
-  adapter: Adapter,
-  snapshot: OnboardSnapshot,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<TargetRules | undefined> {
-  const opened = adapter.open(certificate.spec.mesh.config, hostOver(snapshot, certificate, clock));
-  const once = new AbortController();
-  try {
-    if (!isTargeting(opened)) return undefined;
-    for await (const rules of opened.targets(AbortSignal.any([signal, once.signal]))) return rules;
-    return undefined;
-  } finally {
-    once.abort(new Error('known'));
-    await opened[Symbol.asyncDispose]();
-  }
-}
-
-/** An adapter that only reads ConfigMaps finds them here; discovery issues nothing. */
-function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, clock: Clock): Host {
-  const refuse = () => {
-    throw new TypeError('nothing is asked of a mesh while its rules are read');
-  };
-  return {
-    clock,
-    log: silentLog,
-    random: () => 0.5,
-    namespace: metadata.namespace ?? 'default',
-    token: async () => refuse(),
-    clusterTrustBundle: refuse,
-    file: refuse,
-    files: refuse,
-    report: () => {},
-    async *configMap({ name, namespace }) {
-      const found = snapshot.configMaps.find(
-        (one) => one.metadata.name === name && one.metadata.namespace === namespace,
-      );
-      yield found && (fields(found.data) as Readonly<Record<string, string>>);
-    },
-  };
-}
-
-/** The user's restrictions; absent: whatever is found. */
-interface Choice {
-  /** `namespace/name`, or a name, or `Gateway namespace/name` where two kinds have the same. */
-  readonly gateway?: string | undefined;
-  /** The namespace of the gateway, if more than one runs. */
-  readonly namespace?: string | undefined;
-  readonly meshes?: readonly string[] | undefined;
-}
-
 export function chooseGateway(
   { gateways, unseen }: Findings,
   kinds: readonly Gateway[],
-  choice: Choice = {},
+  { gateway: wanted, namespace }: Pick<OnboardPreferences, 'gateway' | 'namespace'> = {},
 ): GatewayFinding {
-  const { gateway: wanted, namespace } = choice;
   const nameOf = ({ installation }: GatewayFinding) => installation.object.metadata.name;
   const namespaceOf = ({ installation }: GatewayFinding) => installation.object.metadata.namespace ?? '';
   const placeOf = (one: GatewayFinding) => `${namespaceOf(one)}/${nameOf(one)}`;
@@ -484,7 +464,7 @@ export interface Findings {
 
 export function discover(
   snapshot: OnboardSnapshot,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  { adapters, gateways }: Pick<OnboardMeans, 'adapters' | 'gateways'>,
 ): Findings {
   return {
     meshes: adapters.flatMap((adapter) => adapter.discover?.installations(snapshot) ?? []),
@@ -662,6 +642,10 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
+  const rulesFor = ({ metadata: { namespace = 'default' }, spec }: MeshCertificate) => {
+    const host = offlineHost({ clock, namespace, objects: snapshot.configMaps });
+    return offlineRules(adapter, spec.mesh.config, host, signal);
+  };
   const joined = (certificate: MeshCertificate, rules: Joined['rules'], document?: KubeObject): Joined => ({
     mesh,
     gateway,
@@ -675,7 +659,7 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
     const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
     // One of the user's is extended by a gateway that it does not use yet, and otherwise used as it is.
     if (certificate.spec.gateways[gateway.kind] !== undefined) {
-      return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal));
+      return joined(certificate, await rulesFor(certificate));
     }
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);
@@ -693,14 +677,14 @@ async function join(installation: Installation, ground: Ground, signal: AbortSig
       existing,
     });
   const draft = accepted(documentOf([]), validate);
-  const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
+  const rules = await rulesFor(draft);
   if (!rules || gateway.onboarding.standIns) return joined(draft, rules, documentOf([]));
   // A listed target has its object before any route needs it, so that each route moves in one write.
   const alone = [joined(draft, rules, documentOf([]))];
   const possible = behind.filter((one) => judge(one, alone, snapshot).outcome.kind !== 'stay');
   const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
-  return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal), document);
+  return joined(certificate, await rulesFor(certificate), document);
 }
 
 const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>

@@ -1,6 +1,6 @@
 import { Document, isScalar, parse, visit } from 'yaml';
 import { API_VERSION, KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { formatPath, type Validation } from '../config/validate.ts';
+import { formatPath, isNamed, usedGateways, type Validation } from '../config/validate.ts';
 import type { Gateway, JoinRequest, RouteObjects } from '../gateway/gateway.ts';
 
 import type { Kube, Selection } from '../kube/api.ts';
@@ -20,7 +20,7 @@ import {
 } from '../objects/objects.ts';
 
 import { CodedError } from '../pki/der.ts';
-import { type GatewayFinding, homesOf, onboardable, workloadsOf } from './discover.ts';
+import { type GatewayFinding, installationsIn, onboardable } from './discover.ts';
 
 /** Something that could not be read, and therefore may exist. */
 export interface Unseen {
@@ -66,15 +66,19 @@ export async function takeSnapshot(
 ): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
   const unserved = new Set<string>();
-  const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
+  const unlessRefused = async <T>(what: string, kind: string, read: Promise<T>): Promise<T | undefined> => {
     try {
-      return (await kube.list(resource, selection, signal)).items;
+      return await read;
     } catch (error) {
       if (!(error instanceof KubeError) || error.status === 0) throw error;
-      if (error.status === 404) unserved.add(resource.kind);
-      else unseen.push({ what: describeList(resource, selection), message: error.message });
+      if (error.status === 404) unserved.add(kind);
+      else unseen.push({ what, message: error.message });
       return undefined;
     }
+  };
+  const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
+    const read = kube.list(resource, selection, signal);
+    return (await unlessRefused(describeList(resource, selection), resource.kind, read))?.items;
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
@@ -99,7 +103,8 @@ export async function takeSnapshot(
       list(RESOURCES.meshCertificates),
       lists([...ROLES, ...BINDINGS], { labelSelector: ONBOARD_LABEL }),
     ]);
-  const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
+  const get = (ref: ObjectRef) =>
+    unlessRefused(`${ref.kind} ${ref.namespace}/${ref.name}`, ref.kind, kube.get(ref, signal));
   const certificates = new Map<string, string>();
   const listed = {
     namespaces,
@@ -107,9 +112,17 @@ export async function takeSnapshot(
     services,
     gatewayObjects: [...services, ...gatewayLists, ...configurations.flat()],
   };
-  const gatewayWorkloads = workloadsOf(listed, gateways);
+  const installations = installationsIn(listed, gateways);
+  const gatewayWorkloads = installations.flatMap(({ workload }) => workload ?? []);
   const reads = adapters.flatMap((adapter) => adapter.discover?.reads({ workloads, gatewayWorkloads }) ?? []);
-  const homes = homesOf(listed, gateways);
+  // Also of what belongs to the gateways.
+  const homes = new Set(
+    installations.flatMap(({ home, object, workload }) => [
+      home,
+      object.metadata.namespace ?? home,
+      workload?.metadata.namespace ?? home,
+    ]),
+  );
   const routed = onboardable(gateways).flatMap(({ onboarding }) => onboarding.namespacesBehind(listed));
   const behind = [...new Set([...routed, ...homes])];
   // A RoleBinding of any namespace may name a ClusterRole.
@@ -126,7 +139,7 @@ export async function takeSnapshot(
     ),
     Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
     Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
-    Promise.all(homes.map((namespace) => lists([RESOURCES.leases], { namespace }))),
+    Promise.all([...homes].map((namespace) => lists([RESOURCES.leases], { namespace }))),
     granted.has(undefined)
       ? lists(BINDINGS)
       : Promise.all([...granted].map((namespace) => lists([RESOURCES.roleBindings], { namespace }))),
@@ -151,21 +164,6 @@ export async function takeSnapshot(
 
 const ROLES = [RESOURCES.roles, RESOURCES.clusterRoles];
 const BINDINGS = [RESOURCES.roleBindings, RESOURCES.clusterRoleBindings];
-
-async function readOne(
-  kube: Kube,
-  ref: ObjectRef,
-  unseen: Unseen[],
-  signal: AbortSignal,
-): Promise<KubeObject | undefined> {
-  try {
-    return await kube.get(ref, signal);
-  } catch (error) {
-    if (!(error instanceof KubeError) || error.status === 0) throw error;
-    unseen.push({ what: `${ref.kind} ${ref.namespace}/${ref.name}`, message: error.message });
-    return undefined;
-  }
-}
 
 const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
@@ -257,7 +255,7 @@ function extended(
 ): Readonly<Record<string, unknown>> {
   const { onboarding } = request.gateway.gateway;
   const wanted = joinRequest(request, name);
-  const used = usedBy(spec, request.gateways);
+  const used = usedGateways(spec, request.gateways);
   const isUsed = used.some(({ kind }) => kind === request.gateway.gateway.kind);
   // What is used by default is named once another gateway is.
   const named = onboardable(used).flatMap((one) => (isNamed(one, spec) ? [] : [one.onboarding.named]));
@@ -268,15 +266,6 @@ function extended(
   const { discover } = request.adapter;
   if (!discover?.withTargets) return result;
   return { ...result, [mesh]: discover.withTargets(fields(spec[mesh]), request.targets) };
-}
-
-const isNamed = ({ fields: own }: Gateway, spec: Readonly<Record<string, unknown>>): boolean =>
-  Object.keys(own).some((field) => spec[field] !== undefined);
-
-/** The gateways that a MeshCertificate uses: those with a field, or else those that are used by default. */
-function usedBy(spec: Readonly<Record<string, unknown>>, gateways: readonly Gateway[]): readonly Gateway[] {
-  const named = gateways.filter((one) => isNamed(one, spec));
-  return named.length > 0 ? named : gateways.filter(({ byDefault }) => byDefault);
 }
 
 /** Throws ERR_ONBOARD_INVALID with a line for each mistake. */
@@ -317,11 +306,9 @@ function withValue(below: unknown, [first, ...rest]: readonly string[], value: u
   return Object.fromEntries(Object.entries({ ...now, [first]: set }).filter(([, one]) => one !== null));
 }
 
-/** `+`, `-` or a blank before each line, as in diff. */
-export type DiffLine = string;
-
 /**
- * Compares two objects as YAML, with this many lines around each change. Unless `whole`, only the fields in `after` are
+ * Compares two objects as YAML, with this many lines around each change, and `+`, `-` or a blank before each line, as
+ * in diff. Unless `whole`, only the fields in `after` are
  * compared: the others belong to somebody else or to the server.
  */
 export function diffObjects(
@@ -329,7 +316,7 @@ export function diffObjects(
   after: KubeObject | undefined,
   context = 2,
   whole = false,
-): DiffLine[] {
+): string[] {
   const old = before && after && !whole ? (within(before, after) as KubeObject) : before;
   return hunks(diffLines(linesOf(old), linesOf(after)), context);
 }
@@ -361,7 +348,7 @@ const linesOf = (object: KubeObject | undefined): string[] =>
   object ? yamlOf(bare(object), { sorted: true }).trimEnd().split('\n') : [];
 
 /** Keeps the longest common part of both; objects here have tens of lines, so the quadratic cost is small. */
-function diffLines(before: readonly string[], after: readonly string[]): DiffLine[] {
+function diffLines(before: readonly string[], after: readonly string[]): string[] {
   const common: number[][] = Array.from({ length: before.length + 1 }, () => Array(after.length + 1).fill(0));
   const at = (i: number, j: number) => common[i]?.[j] ?? 0;
   for (let i = before.length - 1; i >= 0; i--) {
@@ -370,7 +357,7 @@ function diffLines(before: readonly string[], after: readonly string[]): DiffLin
       row[j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
     }
   }
-  const lines: DiffLine[] = [];
+  const lines: string[] = [];
   for (let i = 0, j = 0; i < before.length || j < after.length; ) {
     if (i < before.length && j < after.length && before[i] === after[j]) {
       lines.push(`  ${before[i]}`);
@@ -387,8 +374,8 @@ function diffLines(before: readonly string[], after: readonly string[]): DiffLin
   return lines;
 }
 
-function hunks(lines: readonly DiffLine[], context: number): DiffLine[] {
-  const isChange = (line: DiffLine | undefined) => line !== undefined && !line.startsWith('  ');
+function hunks(lines: readonly string[], context: number): string[] {
+  const isChange = (line: string | undefined) => line !== undefined && !line.startsWith('  ');
   const near = lines.map((_, i) => lines.slice(Math.max(0, i - context), i + context + 1).some(isChange));
   return lines.flatMap((line, i) => (near[i] ? [line] : near[i - 1] ? ['  …'] : []));
 }

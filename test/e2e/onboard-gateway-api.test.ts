@@ -4,7 +4,8 @@ import { GATEWAY_API_RESOURCES } from '../../src/gateway/gateway-api/config.ts';
 import { fields, type KubeObject, type Resource } from '../../src/objects/objects.ts';
 
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
-import { carryOut, isNothing, leftBehind, lookAndPlan, type OnboardOptions } from '../../src/onboard/onboard.ts';
+import { carryOut, isNothing, leftBehind, lookAndPlan } from '../../src/onboard/onboard.ts';
+import type { OnboardOptions } from '../../src/onboard/plan.ts';
 import { OnboardWorld, type WorldMesh } from '../support/onboard-world.ts';
 
 const STANDARD = 'gateway.networking.k8s.io/v1';

@@ -13,7 +13,7 @@ import { connect } from '../../src/kube/client.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import type { KubeObject } from '../../src/objects/objects.ts';
 import type { OffboardOptions } from '../../src/onboard/offboard.ts';
-import type { OnboardOptions } from '../../src/onboard/onboard.ts';
+import type { OnboardOptions } from '../../src/onboard/plan.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
 import * as made from './onboard-cluster.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { consentRefusal, consents } from '../../core/consent.ts';
 import type { TargetRefusal, TargetRules, Workload } from '../../mesh/cluster.ts';
-import { describe, hasLabels, type KubeObject, type ObjectRef, type Resource, refOf } from '../../objects/objects.ts';
+import { hasLabels, type KubeObject, type ObjectRef, type Resource } from '../../objects/objects.ts';
 import {
   GatewayError,
   type GatewayInput,
@@ -11,8 +11,10 @@ import {
   type RouteDestination,
   type RouteInput,
   type RouteJudgement,
+  type RouteRefusal,
   type Routes,
   type RouteVerdict,
+  routeRefusal,
 } from '../gateway.ts';
 import { ownLabels } from '../publication.ts';
 import {
@@ -147,13 +149,12 @@ function judgeMapping(
   if (!isMentioned(mapping, selection, ours)) return undefined;
 
   const found = findTarget(mapping, selection, world);
-  const title = describe(refOf(mapping));
-  const left = ({ code, message }: TargetRefusal): MappingVerdict => ({
+  const left = (refusal: TargetRefusal): MappingVerdict => ({
     mapping,
     service,
     selected,
     named,
-    outcome: { code, message: `${title} cannot use the certificate: ${message}` },
+    outcome: routeRefusal(mapping, refusal),
   });
   if (!selected && selection.selector && setsTls(mapping)) {
     const message = `the agent set its spec.tls, but its labels no longer match the selector; restore the labels, or remove spec.tls`;
@@ -547,7 +548,7 @@ interface MappingVerdict {
   readonly selected: boolean;
   /** The context that its `spec.tls` names now. */
   readonly named?: string | undefined;
-  readonly outcome: { readonly target: Target } | { readonly code: string; readonly message: string };
+  readonly outcome: { readonly target: Target } | RouteRefusal;
 }
 
 /** The names of contexts that are ours, whether they exist or not. */

@@ -10,7 +10,14 @@ import {
   refOf,
   text,
 } from '../../objects/objects.ts';
-import type { GatewayInput, ObservedObjects, RouteDestination, RouteInput, RouteVerdict } from '../gateway.ts';
+import {
+  type GatewayInput,
+  type ObservedObjects,
+  type RouteDestination,
+  type RouteInput,
+  type RouteVerdict,
+  routeRefusal,
+} from '../gateway.ts';
 import { ownerLabel } from '../publication.ts';
 import {
   CORE_RESOURCES as CORE,
@@ -144,8 +151,7 @@ export function policyVerdict(
     dependsOn: exists && isUsed(target, port) ? object : undefined,
   };
   if (!('code' in found)) return { ...common, upstreams: found, outcome: { target: { object, isSet: exists } } };
-  const { code, message } = found;
-  return { ...common, outcome: { code, message: `${describe(refOf(route))} cannot use the certificate: ${message}` } };
+  return { ...common, outcome: routeRefusal(route, found) };
 }
 
 /** Where the gateway connects to, and whom it accepts there. */

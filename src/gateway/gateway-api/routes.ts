@@ -1,27 +1,18 @@
 import { isDeepStrictEqual } from 'node:util';
 import { consentRefusal } from '../../core/consent.ts';
 import type { PeerName, TargetRefusal } from '../../mesh/cluster.ts';
+import { fields, hasLabels, type KubeObject, keyOf, listOfFields, OWNER_LABEL, text } from '../../objects/objects.ts';
 import {
-  describe,
-  fields,
-  hasLabels,
-  type KubeObject,
-  keyOf,
-  listOfFields,
-  OWNER_LABEL,
-  refOf,
-  text,
-} from '../../objects/objects.ts';
-import type {
-  GatewayInput,
-  ObservedObjects,
-  RouteDestination,
-  RouteInput,
-  RouteJudgement,
-  Routes,
-  RouteVerdict,
-  Scope,
-  SecretUse,
+  type GatewayInput,
+  type ObservedObjects,
+  type RouteDestination,
+  type RouteInput,
+  type RouteJudgement,
+  type Routes,
+  type RouteVerdict,
+  routeRefusal,
+  type Scope,
+  type SecretUse,
 } from '../gateway.ts';
 import { ownerLabel } from '../publication.ts';
 import {
@@ -407,11 +398,11 @@ function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean
   if (!selected && sets(object, 'clientCertificateRef')) {
     const message =
       'the agent set its client certificate, but the MeshCertificate does not select it any more; restore the labels, or remove the field clientCertificateRef';
-    return { ...common, outcome: left(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
+    return { ...common, outcome: routeRefusal(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
   }
   if (named !== undefined && !isOurs) {
     const message = `it presents the Secret ${named}, which another client set; remove that field, or set ${input.spec.secretName}`;
-    return { ...common, outcome: left(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
+    return { ...common, outcome: routeRefusal(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
   }
   const wanted = wantedSettings(object, input);
   const current = settingsOf(object);
@@ -462,12 +453,7 @@ const refused = (
   selected: true,
   uses: text(clientRefOf(gateway).name),
   dependsOn: mayPresent && presents(gateway, input) ? secretRef(input) : undefined,
-  outcome: left(gateway, refusal),
-});
-
-const left = (object: KubeObject, { code, message }: TargetRefusal) => ({
-  code,
-  message: `${describe(refOf(object))} cannot use the certificate: ${message}`,
+  outcome: routeRefusal(gateway, refusal),
 });
 
 /** What one Backend needs: the certificate in its own fields, and a policy. */
@@ -493,7 +479,7 @@ function undefinedKind(): RouteVerdict {
   const name = `${plural}.${EXTENSIONS}`;
   const route = { apiVersion: 'apiextensions.k8s.io/v1', kind: 'CustomResourceDefinition', metadata: { name } };
   const message = `the cluster does not serve ${apiVersion} ${kind}; install the CRDs of Envoy Gateway, and set extensionApis.enableBackend in its configuration`;
-  return { route, service: '', selected: true, outcome: { code: 'ERR_GATEWAY_CRD_MISSING', message } };
+  return { route, service: '', selected: true, outcome: { code: 'ERR_GATEWAY_CRD_MISSING', message, reason: message } };
 }
 
 function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: boolean): BackendJudgement {

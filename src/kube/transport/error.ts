@@ -21,6 +21,16 @@ export class KubeError extends CodedError<KubeErrorCode> {
   }
 }
 
+/** An answer; undefined where the object, or its kind, does not exist. */
+export async function absentIsUndefined<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 404) return undefined;
+    throw error;
+  }
+}
+
 /** There is no kubeconfig, or it names no cluster; the message says which file and what to do. */
 export class KubeconfigError extends Error {
   override readonly name = 'KubeconfigError';
