@@ -1,5 +1,5 @@
-import type { CheckArea, CheckTitle, Finding } from '../gateway/gateway.ts';
-import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
+import type { CheckArea } from '../gateway/gateway.ts';
+import { type CheckTitle, type Finding, SEVERITIES, type Severity } from '../mesh/object-check.ts';
 import { printable } from '../mesh/secrets.ts';
 import { describe, type KubeObject, refOf } from '../objects/objects.ts';
 import type { Origin } from './doctor.ts';

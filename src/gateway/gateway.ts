@@ -2,7 +2,7 @@ import type { GatewayFields, MeshCertificate, MeshCertificateSpec } from '../con
 import type { ConditionStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
-import type { Hit, Severity } from '../mesh/object-check.ts';
+import type { CheckTitle, Finding } from '../mesh/object-check.ts';
 import type { KubeObject, ObjectRef, Resource } from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { CodedError } from '../pki/der.ts';
@@ -375,20 +375,6 @@ export function objectsOf({ objects, whole }: ClusterSnapshot): SnapshotObjects 
       all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace),
     known: (kind) => whole.has(kind) || byKind.has(kind),
   };
-}
-
-/** One thing that hurts or will. */
-export interface Finding extends Hit {
-  readonly code: string;
-  readonly severity: Severity;
-}
-
-/** A check as it is listed. Its code is stable and has a section in docs/checks.md. */
-export interface CheckTitle {
-  readonly code: string;
-  readonly severity: Severity;
-  /** A sentence that is true of what the check finds. */
-  readonly title: string;
 }
 
 /** Checks by what they are about. */
