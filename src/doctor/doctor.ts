@@ -134,7 +134,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
           const taken = valid.filter(({ object }) => agentOf(agents, object) === agent);
           const its = taken.map(({ certificate }) => certificate);
           return [
-            await lookAtRights(tools, agent, its, options.adapters),
+            ...(await lookAtRights(tools, agent, its, options.adapters)),
             ...(await lookAtSharedNames(tools, agent, its, options.adapters)),
           ];
         }),
