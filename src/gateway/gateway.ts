@@ -3,7 +3,7 @@ import type { ConditionStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
 import type { CheckTitle, Finding } from '../mesh/object-check.ts';
-import type { KubeObject, ObjectRef, Resource } from '../objects/objects.ts';
+import { describe, fields, type KubeObject, type ObjectRef, type Resource, refOf, text } from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { CodedError } from '../pki/der.ts';
 
@@ -71,11 +71,15 @@ export interface RouteVerdict {
   readonly dependsOn?: ObjectRef | undefined;
   /** Everything that it may connect to. Absent: unknown, or the identity must not be shown there. */
   readonly upstreams?: readonly RouteDestination[] | undefined;
-  readonly outcome:
-    | { readonly target: RouteTarget }
-    /** Why it is not changed; the message ends with the next step. */
-    | { readonly code: string; readonly message: string };
+  /** Where it leads, or why it is not changed. */
+  readonly outcome: { readonly target: RouteTarget } | TargetRefusal;
 }
+
+/** Why a route is not changed, as a sentence about it. */
+export const leftAlone = (route: KubeObject, { code, message }: TargetRefusal): TargetRefusal => ({
+  code,
+  message: `${describe(refOf(route))} cannot use the certificate: ${message}`,
+});
 
 export interface RouteJudgement<T> {
   readonly verdicts: readonly RouteVerdict[];
@@ -95,6 +99,19 @@ export interface Routes<C, T> {
   /** The workloads that have their own object, and its name, for status. */
   identities(targets: readonly T[]): readonly { readonly id: string; readonly object: string }[];
 }
+
+/** The EndpointSlices of a Service, among those of its namespace. */
+export const slicesOf = (service: string, slices: readonly KubeObject[]): readonly KubeObject[] =>
+  slices.filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === service);
+
+/** A pod as a mesh identifies it. */
+export const workloadOf = ({ metadata, spec }: KubeObject): Workload => ({
+  name: metadata.name,
+  namespace: metadata.namespace ?? '',
+  serviceAccount: text(fields(spec).serviceAccountName) ?? 'default',
+  labels: metadata.labels ?? {},
+  annotations: metadata.annotations ?? {},
+});
 
 /** The state of one route, for status, Events and the condition `Referenced`. */
 export interface RouteState {

@@ -2,26 +2,25 @@ import { isDeepStrictEqual } from 'node:util';
 import { consentRefusal } from '../../core/consent.ts';
 import type { PeerName, TargetRefusal } from '../../mesh/cluster.ts';
 import {
-  describe,
   fields,
+  hasApplied,
   hasLabels,
   type KubeObject,
   keyOf,
   listOfFields,
   OWNER_LABEL,
-  refOf,
   text,
 } from '../../objects/objects.ts';
-import type {
-  GatewayInput,
-  ObservedObjects,
-  RouteDestination,
-  RouteInput,
-  RouteJudgement,
-  Routes,
-  RouteVerdict,
-  Scope,
-  SecretUse,
+import {
+  type GatewayInput,
+  leftAlone,
+  type ObservedObjects,
+  type RouteDestination,
+  type RouteInput,
+  type Routes,
+  type RouteVerdict,
+  type Scope,
+  type SecretUse,
 } from '../gateway.ts';
 import { ownerLabel } from '../publication.ts';
 import {
@@ -119,7 +118,7 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
       ...scopesIn(sorted([...services, ...places(backends)]), { resource: KINDS.policies }),
     ];
   },
-  judge(input, observed): RouteJudgement<GatewayApiTarget> {
+  judge(input, observed) {
     const clients = judgeClients(input, observed);
     const situation = situationOf(input, observed);
     const backends = judgeBackends(situation, clients.isReady);
@@ -407,11 +406,11 @@ function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean
   if (!selected && sets(object, 'clientCertificateRef')) {
     const message =
       'the agent set its client certificate, but the MeshCertificate does not select it any more; restore the labels, or remove the field clientCertificateRef';
-    return { ...common, outcome: left(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
+    return { ...common, outcome: leftAlone(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
   }
   if (named !== undefined && !isOurs) {
     const message = `it presents the Secret ${named}, which another client set; remove that field, or set ${input.spec.secretName}`;
-    return { ...common, outcome: left(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
+    return { ...common, outcome: leftAlone(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
   }
   const wanted = wantedSettings(object, input);
   const current = settingsOf(object);
@@ -444,11 +443,7 @@ function wantedSettings(object: KubeObject, input: ClientInput): ClientFields {
 
 /** Whether a field beside the client certificate was applied by us. */
 function sets(object: KubeObject, field: string): boolean {
-  const path = ['f:spec', ...pathOf(object).map((key) => `f:${key}`)];
-  return (object.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
-    if (manager !== CLIENT_FIELD_MANAGER || operation !== 'Apply') return false;
-    return `f:${field}` in path.reduce<ClientFields>((below, key) => fields(below[key]), fieldsV1 ?? {});
-  });
+  return hasApplied(object, CLIENT_FIELD_MANAGER, ['spec', ...pathOf(object), field]);
 }
 
 const refused = (
@@ -462,12 +457,7 @@ const refused = (
   selected: true,
   uses: text(clientRefOf(gateway).name),
   dependsOn: mayPresent && presents(gateway, input) ? secretRef(input) : undefined,
-  outcome: left(gateway, refusal),
-});
-
-const left = (object: KubeObject, { code, message }: TargetRefusal) => ({
-  code,
-  message: `${describe(refOf(object))} cannot use the certificate: ${message}`,
+  outcome: leftAlone(gateway, refusal),
 });
 
 /** What one Backend needs: the certificate in its own fields, and a policy. */
