@@ -71,14 +71,19 @@ export interface RouteVerdict {
   readonly dependsOn?: ObjectRef | undefined;
   /** Everything that it may connect to. Absent: unknown, or the identity must not be shown there. */
   readonly upstreams?: readonly RouteDestination[] | undefined;
-  /** Where it leads, or why it is not changed. */
-  readonly outcome: { readonly target: RouteTarget } | TargetRefusal;
+  readonly outcome: { readonly target: RouteTarget } | RouteRefusal;
 }
 
-/** Why a route is not changed, as a sentence about it. */
-export const leftAlone = (route: KubeObject, { code, message }: TargetRefusal): TargetRefusal => ({
+/** Why a route is not changed; the message ends with the next step. */
+export interface RouteRefusal extends TargetRefusal {
+  /** The message without the name of the route. */
+  readonly reason: string;
+}
+
+export const routeRefusal = (route: KubeObject, { code, message }: TargetRefusal): RouteRefusal => ({
   code,
   message: `${describe(refOf(route))} cannot use the certificate: ${message}`,
+  reason: message,
 });
 
 export interface RouteJudgement<T> {

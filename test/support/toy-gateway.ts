@@ -61,7 +61,8 @@ function verdictOf(route: KubeObject, input: RouteInput<ToyConfig>, own: Readonl
     uses !== undefined && own.has(`${namespace}/${uses}`) ? refOf(TOY.policies, namespace, uses) : undefined;
   const common = { route, service, selected, uses, dependsOn };
   if (selected && !consents(route, input.meta.namespace)) {
-    return { ...common, outcome: { code: 'ERR_TARGET_NO_CONSENT', message: 'it has not consented; annotate it' } };
+    const message = 'it has not consented; annotate it';
+    return { ...common, outcome: { code: 'ERR_TARGET_NO_CONSENT', message, reason: message } };
   }
   const change = { fields: { spec: { policy: object.name } }, fieldManager: 'meshcert-toy' };
   return { ...common, outcome: { target: { object, change, isSet: uses === object.name } } };

@@ -13,7 +13,6 @@ import {
 import {
   GatewayError,
   type GatewayInput,
-  leftAlone,
   type ObservedObjects,
   type PublicationInput,
   type ReferenceInput,
@@ -22,6 +21,7 @@ import {
   type RouteObjects,
   type Routes,
   type RouteVerdict,
+  routeRefusal,
   slicesOf,
   workloadOf,
 } from '../gateway.ts';
@@ -120,7 +120,7 @@ function judgeMapping(
     dependsOn: uses !== undefined && ours.has(uses) ? contextRef(input, uses) : undefined,
   };
   const target = targetOf(mapping, input, observed, ours);
-  if ('code' in target) return { ...common, outcome: leftAlone(mapping, target) };
+  if ('code' in target) return { ...common, outcome: routeRefusal(mapping, target) };
   const { contextName, sni } = target;
   const change = { fields: { spec: { tls: contextName } }, fieldManager: MAPPING_FIELD_MANAGER };
   return {

@@ -12,11 +12,11 @@ import {
 } from '../../objects/objects.ts';
 import {
   type GatewayInput,
-  leftAlone,
   type ObservedObjects,
   type RouteDestination,
   type RouteInput,
   type RouteVerdict,
+  routeRefusal,
   slicesOf,
   workloadOf,
 } from '../gateway.ts';
@@ -153,7 +153,7 @@ export function policyVerdict(
     dependsOn: exists && isUsed(target, port) ? object : undefined,
   };
   if (!('code' in found)) return { ...common, upstreams: found, outcome: { target: { object, isSet: exists } } };
-  return { ...common, outcome: leftAlone(route, found) };
+  return { ...common, outcome: routeRefusal(route, found) };
 }
 
 /** Where the gateway connects to, and whom it accepts there. */

@@ -13,12 +13,12 @@ import {
 } from '../../objects/objects.ts';
 import {
   type GatewayInput,
-  leftAlone,
   type ObservedObjects,
   type RouteDestination,
   type RouteInput,
   type Routes,
   type RouteVerdict,
+  routeRefusal,
   type Scope,
   type SecretUse,
 } from '../gateway.ts';
@@ -406,11 +406,11 @@ function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean
   if (!selected && sets(object, 'clientCertificateRef')) {
     const message =
       'the agent set its client certificate, but the MeshCertificate does not select it any more; restore the labels, or remove the field clientCertificateRef';
-    return { ...common, outcome: leftAlone(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
+    return { ...common, outcome: routeRefusal(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
   }
   if (named !== undefined && !isOurs) {
     const message = `it presents the Secret ${named}, which another client set; remove that field, or set ${input.spec.secretName}`;
-    return { ...common, outcome: leftAlone(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
+    return { ...common, outcome: routeRefusal(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
   }
   const wanted = wantedSettings(object, input);
   const current = settingsOf(object);
@@ -457,7 +457,7 @@ const refused = (
   selected: true,
   uses: text(clientRefOf(gateway).name),
   dependsOn: mayPresent && presents(gateway, input) ? secretRef(input) : undefined,
-  outcome: leftAlone(gateway, refusal),
+  outcome: routeRefusal(gateway, refusal),
 });
 
 /** What one Backend needs: the certificate in its own fields, and a policy. */
@@ -483,7 +483,7 @@ function undefinedKind(): RouteVerdict {
   const name = `${plural}.${EXTENSIONS}`;
   const route = { apiVersion: 'apiextensions.k8s.io/v1', kind: 'CustomResourceDefinition', metadata: { name } };
   const message = `the cluster does not serve ${apiVersion} ${kind}; install the CRDs of Envoy Gateway, and set extensionApis.enableBackend in its configuration`;
-  return { route, service: '', selected: true, outcome: { code: 'ERR_GATEWAY_CRD_MISSING', message } };
+  return { route, service: '', selected: true, outcome: { code: 'ERR_GATEWAY_CRD_MISSING', message, reason: message } };
 }
 
 function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: boolean): BackendJudgement {
