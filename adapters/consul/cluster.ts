@@ -10,10 +10,10 @@ import {
   workloadSpec,
 } from '../../src/mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../../src/mesh/input.ts';
-import type { ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { fields, type KubeObject, type ObjectRef, text } from '../../src/objects/objects.ts';
 
-export const checks: readonly ObjectCheck[] = [
+export const checks: readonly Check<CheckedObjects>[] = [
   {
     code: 'MC4001',
     severity: 'warning',

@@ -17,7 +17,7 @@ import {
   volumesOf,
   workloadSpec,
 } from '../../src/mesh/cluster.ts';
-import type { CheckedObjects, ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { type Fields, fields, type KubeObject, listOfFields, text } from '../../src/objects/objects.ts';
 
 interface UsedFile {
@@ -54,7 +54,7 @@ function volumes(objects: CheckedObjects) {
   return new Map(mounted.map((one) => [keyOf(one), one])).values();
 }
 
-export const checks: readonly ObjectCheck[] = [
+export const checks: readonly Check<CheckedObjects>[] = [
   {
     code: 'MC7101',
     severity: 'error',

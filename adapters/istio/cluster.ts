@@ -12,13 +12,13 @@ import {
   versionOf,
   workloadSpec,
 } from '../../src/mesh/cluster.ts';
-import type { ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { fields, type KubeObject, type ObjectRef, text } from '../../src/objects/objects.ts';
 
 /** A permissive sidecar requires one of these if a port is declared as HTTP. */
 const SIDECAR_ALPN = /^(istio|istio-http\/1\.[01]|istio-h2)$/;
 
-export const checks: readonly ObjectCheck[] = [
+export const checks: readonly Check<CheckedObjects>[] = [
   {
     code: 'MC2001',
     severity: 'warning',

@@ -10,13 +10,13 @@ import {
   versionOf,
   workloadSpec,
 } from '../../src/mesh/cluster.ts';
-import type { CheckedObjects, ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { fields, hasLabels, type KubeObject, text } from '../../src/objects/objects.ts';
 
 /** Where proxies accept each other's connections, in their own protocol. */
 const PROXY_PORT = 4143;
 
-export const checks: readonly ObjectCheck[] = [
+export const checks: readonly Check<CheckedObjects>[] = [
   {
     code: 'MC3001',
     severity: 'error',

@@ -14,7 +14,7 @@ import {
   versionOf,
   volumesOf,
 } from '../../src/mesh/cluster.ts';
-import type { CheckedObjects, ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { type Fields, fields, type KubeObject, text } from '../../src/objects/objects.ts';
 
 interface UsedSocket {
@@ -38,7 +38,7 @@ function* sockets(objects: CheckedObjects): Iterable<UsedSocket> {
   }
 }
 
-export const checks: readonly ObjectCheck[] = [
+export const checks: readonly Check<CheckedObjects>[] = [
   {
     code: 'MC7001',
     severity: 'error',

@@ -237,7 +237,7 @@ async function beforeInstallation(
   adapters: readonly Adapter[],
   namespace: string,
   skewMs: () => number | undefined,
-): Promise<Seen[]> {
+): Promise<readonly Seen[]> {
   const api = await lookAtApi(tools, skewMs);
   if (api.some(({ code, state }) => code === 'MC6001' && state === 'failed')) return api;
   const definitions = await lookAtGatewayDefinitions(tools, []);

@@ -4,14 +4,14 @@ import { LineCounter, parseAllDocuments } from 'yaml';
 import { KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { usedGateways } from '../config/validate.ts';
 import type { Preflight } from '../core/preflight.ts';
-import type { CheckArea, CheckTitle, ClusterSnapshot, Finding, Gateway, GatewaySettings } from '../gateway/gateway.ts';
+import type { CheckArea, ClusterSnapshot, Gateway, GatewaySettings } from '../gateway/gateway.ts';
 
 import { gateways } from '../gateways.ts';
 import type { Kube } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { SEVERITIES } from '../mesh/object-check.ts';
+import { type CheckTitle, type Finding, SEVERITIES } from '../mesh/object-check.ts';
 import {
   describe,
   fields,
@@ -134,7 +134,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
           const taken = valid.filter(({ object }) => agentOf(agents, object) === agent);
           const its = taken.map(({ certificate }) => certificate);
           return [
-            await lookAtRights(tools, agent, its, options.adapters),
+            ...(await lookAtRights(tools, agent, its, options.adapters)),
             ...(await lookAtSharedNames(tools, agent, its, options.adapters)),
           ];
         }),

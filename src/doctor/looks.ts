@@ -8,7 +8,7 @@ import { isTrouble } from '../core/status.ts';
 import { verify } from '../core/verify.ts';
 import { type Gateway, gatewaysOf } from '../gateway/gateway.ts';
 import { parsedValue, readPair } from '../gateway/publication.ts';
-import { gateways, gateways as kindsOfGateways } from '../gateways.ts';
+import { gateways } from '../gateways.ts';
 import type { Kube } from '../kube/api.ts';
 import { readLease } from '../kube/lease.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -18,7 +18,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { selectsPod } from '../mesh/cluster.ts';
 import { MeshError } from '../mesh/error.ts';
 import { type ExaminedCheck, Examiner } from '../mesh/examiner.ts';
-import type { Severity } from '../mesh/object-check.ts';
+import type { CheckTitle, Hit } from '../mesh/object-check.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import {
   describe,
@@ -32,28 +32,14 @@ import {
 } from '../objects/objects.ts';
 import { agentOf, doctorHost, type FoundAgent, userOf } from './observed.ts';
 
-/** A check of the running system. Its code is stable and has a section in docs/doctor.md. */
-export interface ClusterCheck {
-  readonly code: string;
-  readonly area: string;
-  readonly severity: Severity;
-  /** A sentence that is true when the check fails. */
-  readonly title: string;
-}
+/**
+ * The result of one check of the running system. The message says what was observed, what is wrong and its consequence,
+ * or why it was not checked.
+ */
+export interface Seen extends ExaminedCheck, Pick<Hit, 'object' | 'severity'>, Partial<Pick<Hit, 'fix'>> {}
 
-/** The result of one check. */
-export interface Seen {
-  readonly code: string;
-  readonly state: 'passed' | 'failed' | 'skipped';
-  readonly object: KubeObject;
-  /** What was observed, what is wrong and its consequence, or why it was not checked. */
-  readonly message: string;
-  readonly fix?: string;
-  /** Set if it differs from the check's own. */
-  readonly severity?: Severity;
-}
-
-export const LOOKS: readonly ClusterCheck[] = [
+/** The checks of the running system, each with its area. */
+export const LOOKS: readonly (CheckTitle & { readonly area: string })[] = [
   { code: 'MC6001', area: 'Kubernetes', severity: 'error', title: 'The API server does not answer' },
   { code: 'MC6002', area: 'Kubernetes', severity: 'warning', title: 'Two clocks differ' },
   {
@@ -107,12 +93,43 @@ async function within<T>({ clock, signal, limitMs }: Tools, run: (signal: AbortS
   return await run(limit.signal);
 }
 
-/** A refusal says nothing about what is behind it; anything else is a failure. */
-function failedOrSkipped(error: unknown, code: string, object: KubeObject, fix: string): Seen {
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof KubeError && error.status === 403) return { code, state: 'skipped', object, message };
-  return { code, state: 'failed', object, message, fix };
+/** One check of one object; makes its results. */
+class Look {
+  readonly #code: string;
+  readonly #object: KubeObject;
+  readonly #fix: string;
+
+  constructor(code: string, object: KubeObject, fix = '') {
+    this.#code = code;
+    this.#object = object;
+    this.#fix = fix;
+  }
+
+  passed(message: string): Seen {
+    return { code: this.#code, state: 'passed', object: this.#object, message };
+  }
+
+  skipped(message: string): Seen {
+    return { code: this.#code, state: 'skipped', object: this.#object, message };
+  }
+
+  failed(message: string, other: Partial<Pick<Hit, 'fix' | 'severity'>> = {}): Seen {
+    return { code: this.#code, state: 'failed', object: this.#object, message, fix: this.#fix, ...other };
+  }
+
+  /** What `run` finds. A refusal says nothing about what is behind it; any other error is a failure. */
+  async try({ signal }: Tools, run: () => Promise<Seen | readonly Seen[]>): Promise<readonly Seen[]> {
+    try {
+      return [await run()].flat();
+    } catch (error) {
+      signal.throwIfAborted();
+      const isRefused = error instanceof KubeError && error.status === 403;
+      return [isRefused ? this.skipped(error.message) : this.failed(messageOf(error))];
+    }
+  }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** At most `limit` at a time, in order. */
 async function pooled<T, R>(items: readonly T[], limit: number, run: (item: T) => Promise<R>): Promise<R[]> {
@@ -147,7 +164,7 @@ export async function lookAtVerdicts(
   judged: readonly Judged[],
   objects: readonly KubeObject[],
   options: VerdictOptions,
-): Promise<Seen[]> {
+): Promise<readonly Seen[]> {
   return (await pooled(judged, VERDICTS_AT_ONCE, (one) => lookAtVerdict(one, objects, options))).flat();
 }
 
@@ -155,10 +172,10 @@ async function lookAtVerdict(
   { object, certificate }: Judged,
   objects: readonly KubeObject[],
   { adapters, preflight, now }: VerdictOptions,
-): Promise<Seen[]> {
+): Promise<readonly Seen[]> {
   const { metadata, spec } = certificate;
   const { namespace = 'default' } = metadata;
-  const about = { code: 'MC6012', object } as const;
+  const look = new Look('MC6012', object, FIX);
   const refs = [spec.secretName, spec.caSecretName].map(
     (name): ObjectRef => ({ apiVersion: 'v1', kind: 'Secret', namespace, name }),
   );
@@ -171,21 +188,20 @@ async function lookAtVerdict(
   const read = readPair(identity, ca);
   const [key, chain, bundle] = [parsedValue(read?.key), parsedValue(read?.chain), parsedValue(read?.issuers)];
   if (!identity || !ca || !key || !chain || !bundle) {
-    const message = `${title} was not judged, since it could not be read`;
-    return [{ ...about, state: 'skipped', message }];
+    return [look.skipped(`${title} was not judged, since it could not be read`)];
   }
   const expected = adapters.find(({ mesh }) => mesh === spec.mesh.name)?.expect(spec.mesh.config, { namespace });
-  if (!expected) return [{ ...about, state: 'skipped', message: `there is no adapter for ${spec.mesh.name}` }];
+  if (!expected) return [look.skipped(`there is no adapter for ${spec.mesh.name}`)];
   const ours = verify({ key, chain }, bundle, expected, now);
   const openssl = await preflight({ key, chain }, bundle);
   return [
     { verdict: ours, accepts: 'the checks of meshcert accept', refuses: 'the checks of meshcert refuse' },
     { verdict: openssl, accepts: 'OpenSSL accepts in a handshake', refuses: 'OpenSSL refuses in a handshake' },
-  ].map(({ verdict, accepts, refuses }): Seen => {
-    if (verdict.ok) return { ...about, state: 'passed', message: `${accepts} ${title}` };
-    const message = `${refuses} ${title}: ${verdict.code}: ${verdict.message}`;
-    return { ...about, state: 'failed', message, fix: FIX };
-  });
+  ].map(({ verdict, accepts, refuses }) =>
+    verdict.ok
+      ? look.passed(`${accepts} ${title}`)
+      : look.failed(`${refuses} ${title}: ${verdict.code}: ${verdict.message}`),
+  );
 }
 
 const INSTALL =
@@ -203,24 +219,17 @@ export function lookForAgents(
   if (agents.length === 0 && first) {
     const count = `${certificates.length} MeshCertificate${certificates.length === 1 ? '' : 's'}`;
     const message = `no Deployment or DaemonSet runs meshcert agent: nothing renews the certificates of ${count}`;
-    return [{ code: 'MC6005', state: 'failed', object: first, message, fix: INSTALL }];
+    return [new Look('MC6005', first, INSTALL).failed(message)];
   }
   const alone = certificates.filter((certificate) => !agentOf(agents, certificate));
   return [
-    ...alone.map((object): Seen => {
+    ...alone.map((object) => {
       const namespace = object.metadata.namespace ?? '';
       const message = `no agent watches MeshCertificates in the namespace ${namespace}: ${agents.map(placesOf).join('; ')}`;
       const fix = `add ${namespace} to --watch-namespaces of an agent, or run one there`;
-      return { code: 'MC6005', state: 'failed', object, message, fix };
+      return new Look('MC6005', object, fix).failed(message);
     }),
-    ...agents.map(({ workload }): Seen => {
-      return {
-        code: 'MC6005',
-        state: 'passed',
-        object: workload,
-        message: 'it runs meshcert agent',
-      };
-    }),
+    ...agents.map(({ workload }) => new Look('MC6005', workload).passed('it runs meshcert agent')),
     ...agents.map((agent) => readiness(agent, pods)),
   ];
 }
@@ -233,45 +242,32 @@ function placesOf({ workload, resources, namespaces }: FoundAgent): string {
 }
 
 function readiness({ workload }: FoundAgent, pods: readonly KubeObject[]): Seen {
-  const about = { code: 'MC6006', object: workload } as const;
   const [spec, status] = [fields(workload.spec), fields(workload.status)];
-  const own = podsOf(workload, pods);
+  const own = pods.filter((pod) => selectsPod(workload, pod));
   const wanted = Number(workload.kind === 'DaemonSet' ? (status.desiredNumberScheduled ?? 0) : (spec.replicas ?? 1));
   const reported = status.readyReplicas ?? status.numberReady;
   const ready = typeof reported === 'number' ? reported : own.filter(isReady).length;
   const fix = `kubectl -n ${workload.metadata.namespace} describe pods; kubectl -n ${workload.metadata.namespace} logs ${workload.kind.toLowerCase()}/${workload.metadata.name}`;
-  if (wanted === 0) {
-    return { ...about, state: 'failed', message: 'it wants no pods: it is scaled to zero, or no node matches', fix };
-  }
-  if (ready >= wanted) return { ...about, state: 'passed', message: `${ready} of ${wanted} pods ready` };
+  const look = new Look('MC6006', workload, fix);
+  if (wanted === 0) return look.failed('it wants no pods: it is scaled to zero, or no node matches');
+  if (ready >= wanted) return look.passed(`${ready} of ${wanted} pods ready`);
   const reasons = [...new Set(own.flatMap(reasonsOf))];
   const why = reasons.length === 0 ? '' : ` (${reasons.slice(0, 3).join('; ')})`;
   const message = `${ready} of ${wanted} pods are ready${why}${ready === 0 ? ': nothing is renewed' : ''}`;
-  return { ...about, state: 'failed', severity: ready === 0 ? 'error' : 'warning', message, fix };
+  return look.failed(message, { severity: ready === 0 ? 'error' : 'warning' });
 }
 
-function podsOf(workload: KubeObject, pods: readonly KubeObject[]): KubeObject[] {
-  return pods.filter((pod) => selectsPod(workload, pod));
-}
-
-function isReady(pod: KubeObject): boolean {
-  const { conditions } = fields(pod.status);
-  return (
-    Array.isArray(conditions) &&
-    conditions.map(fields).some(({ type, status }) => type === 'Ready' && status === 'True')
-  );
-}
+const isReady = (pod: KubeObject): boolean =>
+  listOfFields(fields(pod.status).conditions).some(({ type, status }) => type === 'Ready' && status === 'True');
 
 /** Why its containers do not run, as the kubelet reports, and why it is not scheduled. */
 function reasonsOf(pod: KubeObject): string[] {
   const { containerStatuses, conditions } = fields(pod.status);
-  const waiting = (Array.isArray(containerStatuses) ? containerStatuses : []).flatMap((one) => {
-    const { state, lastState } = fields(one);
+  const waiting = listOfFields(containerStatuses).flatMap(({ state, lastState }) => {
     const reason = text(fields(fields(state).waiting).reason);
     return reason === undefined ? [] : `${reason}${endOf(fields(fields(lastState).terminated))}`;
   });
-  const unscheduled = (Array.isArray(conditions) ? conditions : [])
-    .map(fields)
+  const unscheduled = listOfFields(conditions)
     .filter(({ type, status }) => type === 'PodScheduled' && status === 'False')
     .flatMap(({ reason, message }) => text(message) ?? text(reason) ?? []);
   return [...waiting, ...unscheduled];
@@ -284,34 +280,35 @@ function endOf({ reason, exitCode }: Readonly<Record<string, unknown>>): string 
 }
 
 /** Whether each Lease of the agent has a holder that renews it. `serverNow` by the API server's clock. */
-export function lookAtLeases(tools: Tools, agent: FoundAgent, serverNow: () => number): Promise<Seen[]> {
-  return Promise.all(agent.leases.map((name) => lookAtLease(tools, agent, name, serverNow)));
+export async function lookAtLeases(tools: Tools, agent: FoundAgent, serverNow: () => number): Promise<readonly Seen[]> {
+  return (await Promise.all(agent.leases.map((name) => lookAtLease(tools, agent, name, serverNow)))).flat();
 }
 
-async function lookAtLease(tools: Tools, agent: FoundAgent, name: string, serverNow: () => number): Promise<Seen> {
+async function lookAtLease(
+  tools: Tools,
+  agent: FoundAgent,
+  name: string,
+  serverNow: () => number,
+): Promise<readonly Seen[]> {
   const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace: agent.namespace, name };
   const object: KubeObject = { ...ref, metadata: { name, namespace: agent.namespace } };
-  const about = { code: 'MC6007', object } as const;
   const fix = `find out why no pod leads: kubectl -n ${agent.namespace} logs ${agent.workload.kind.toLowerCase()}/${agent.workload.metadata.name}`;
-  const failed = (message: string): Seen => ({ ...about, state: 'failed', message, fix });
-  try {
+  const look = new Look('MC6007', object, fix);
+  return await look.try(tools, async () => {
     const lease = await within(tools, (signal) => tools.kube.get(ref, signal));
-    if (!lease) return failed('it does not exist: no agent has led yet, and nothing is written');
+    if (!lease) return look.failed('it does not exist: no agent has led yet, and nothing is written');
     const { holder, renewedAt = 0, durationMs } = readLease(lease);
     const age = serverNow() - renewedAt;
-    if (!holder) return failed('no agent holds it: nothing is written');
+    if (!holder) return look.failed('no agent holds it: nothing is written');
     const held = `${holder} holds it, renewed ${seconds(Math.abs(age))} ${age < 0 ? 'in the future' : 'ago'}`;
     if (age > durationMs)
-      return failed(`${held}, and it lasts ${seconds(durationMs)}: no agent leads, and nothing is written`);
+      return look.failed(`${held}, and it lasts ${seconds(durationMs)}: no agent leads, and nothing is written`);
     if (age < -CLOCK_MS) {
       const message = `${held}: the clock of that node is ahead of the API server's`;
-      return { code: 'MC6002', state: 'failed', object, message, fix: 'set the clock of the node (NTP)' };
+      return new Look('MC6002', object, 'set the clock of the node (NTP)').failed(message);
     }
-    return { ...about, state: 'passed', message: held };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6007', object, fix);
-  }
+    return look.passed(held);
+  });
 }
 
 const seconds = (ms: number): string => {
@@ -324,39 +321,27 @@ const WARNING_MS = 5_000;
 const ERROR_MS = 60_000;
 
 /** `skewMs`: the API server's clock minus this one, from its last response. */
-export async function lookAtApi(tools: Tools, skewMs: () => number | undefined): Promise<Seen[]> {
-  let version: string;
+export async function lookAtApi(tools: Tools, skewMs: () => number | undefined): Promise<readonly Seen[]> {
+  const fix =
+    'check the server in the kubeconfig (--kubeconfig, --context), the network, and whether your credentials are still good';
+  const look = new Look('MC6001', CLUSTER, fix);
   try {
     const answer = fields(await within(tools, (signal) => tools.kube.raw('/version', signal)));
-    version = text(answer.gitVersion) ?? 'of an unknown version';
+    const answers = look.passed(`the API server answers (${text(answer.gitVersion) ?? 'of an unknown version'})`);
+    return [answers, skew(skewMs())];
   } catch (error) {
     tools.signal.throwIfAborted();
-    const message = error instanceof Error ? error.message : String(error);
-    const fix =
-      'check the server in the kubeconfig (--kubeconfig, --context), the network, and whether your credentials are still good';
-    return [{ code: 'MC6001', state: 'failed', object: CLUSTER, message, fix }];
+    return [look.failed(messageOf(error))];
   }
-  const answers: Seen = {
-    code: 'MC6001',
-    state: 'passed',
-    object: CLUSTER,
-    message: `the API server answers (${version})`,
-  };
-  return [answers, ...skew(skewMs())];
 }
 
-function skew(ms: number | undefined): Seen[] {
-  const about = { code: 'MC6002', object: CLUSTER } as const;
-  if (ms === undefined) {
-    return [{ ...about, state: 'skipped', message: 'the response of the API server has no time' }];
-  }
+function skew(ms: number | undefined): Seen {
+  const look = new Look('MC6002', CLUSTER, 'set both clocks (NTP)');
+  if (ms === undefined) return look.skipped('the response of the API server has no time');
   const seconds = Math.round(Math.abs(ms) / 1000);
-  if (Math.abs(ms) < WARNING_MS) {
-    return [{ ...about, state: 'passed', message: "this clock and the API server's differ by less than 5 s" }];
-  }
+  if (Math.abs(ms) < WARNING_MS) return look.passed("this clock and the API server's differ by less than 5 s");
   const message = `the API server's clock is ${seconds} s ${ms > 0 ? 'ahead of' : 'behind'} this machine's: certificates seem expired or not yet valid, and Leases seem lost`;
-  const severity = Math.abs(ms) < ERROR_MS ? 'warning' : 'error';
-  return [{ ...about, state: 'failed', severity, message, fix: 'set both clocks (NTP)' }];
+  return look.failed(message, { severity: Math.abs(ms) < ERROR_MS ? 'warning' : 'error' });
 }
 
 const CRD = {
@@ -371,39 +356,30 @@ export async function lookAtDefinitions(
   expected: KubeObject,
   absent: ReadonlySet<string>,
   used: readonly Gateway[],
-): Promise<Seen[]> {
-  return [await meshCertificates(tools, expected, absent), ...(await lookAtGatewayDefinitions(tools, used))];
+): Promise<readonly Seen[]> {
+  return [...(await meshCertificates(tools, expected, absent)), ...(await lookAtGatewayDefinitions(tools, used))];
 }
 
-async function meshCertificates(tools: Tools, expected: KubeObject, absent: ReadonlySet<string>): Promise<Seen> {
-  const object: KubeObject = { ...CRD, metadata: { name: CRD.name } };
-  const about = { code: 'MC6003', object } as const;
+async function meshCertificates(
+  tools: Tools,
+  expected: KubeObject,
+  absent: ReadonlySet<string>,
+): Promise<readonly Seen[]> {
+  const look = new Look('MC6003', { ...CRD, metadata: { name: CRD.name } }, APPLY_DEFINITION);
   if (absent.has('MeshCertificate')) {
-    return {
-      ...about,
-      state: 'failed',
-      message: 'the API server does not know MeshCertificates, so none can be created, and no agent can watch them',
-      fix: APPLY_DEFINITION,
-    };
+    return [
+      look.failed('the API server does not know MeshCertificates, so none can be created, and no agent can watch them'),
+    ];
   }
-  try {
+  return await look.try(tools, async () => {
     const found = await within(tools, (signal) => tools.kube.get(CRD, signal));
     if (!found) throw new Error('it is served, but its definition cannot be found');
     const lacking = missingProperties(schemaOf(expected), schemaOf(found));
-    if (lacking.length === 0)
-      return { ...about, state: 'passed', message: 'MeshCertificate is defined, with every field of this version' };
+    if (lacking.length === 0) return look.passed('MeshCertificate is defined, with every field of this version');
     const more = lacking.length > 3 ? ` and ${lacking.length - 3} more` : '';
-    return {
-      ...about,
-      state: 'failed',
-      severity: 'warning',
-      message: `the definition is of another version: it lacks ${lacking.slice(0, 3).join(', ')}${more}, which the API server then drops from every MeshCertificate`,
-      fix: APPLY_DEFINITION,
-    };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6003', object, APPLY_DEFINITION);
-  }
+    const message = `the definition is of another version: it lacks ${lacking.slice(0, 3).join(', ')}${more}, which the API server then drops from every MeshCertificate`;
+    return look.failed(message, { severity: 'warning' });
+  });
 }
 
 function schemaOf(definition: KubeObject): unknown {
@@ -428,7 +404,7 @@ function missingProperties(wanted: unknown, found: unknown, path = ''): string[]
 /**
  * The definitions of these gateways. Without any gateway in use: of those that are installed, or of the default one.
  */
-export async function lookAtGatewayDefinitions(tools: Tools, used: readonly Gateway[]): Promise<Seen[]> {
+export async function lookAtGatewayDefinitions(tools: Tools, used: readonly Gateway[]): Promise<readonly Seen[]> {
   const looked = await Promise.all(
     (used.length > 0 ? used : gateways).map(async (gateway) => ({
       gateway,
@@ -444,28 +420,25 @@ export async function lookAtGatewayDefinitions(tools: Tools, used: readonly Gate
 const MISSING = 'MC6004';
 
 /** The kinds of one gateway, until the first that is missing. */
-async function definitionsOf(tools: Tools, { title, diagnosis }: Gateway): Promise<Seen[]> {
+async function definitionsOf(tools: Tools, { title, diagnosis }: Gateway): Promise<readonly Seen[]> {
   const seen: Seen[] = [];
   for (const { resource, fix, experimental } of diagnosis?.served ?? []) {
     const [group = ''] = resource.apiVersion.split('/');
     const name = `${resource.plural}.${group}`;
     const object: KubeObject = { ...CRD, metadata: { name } };
-    try {
+    const look = new Look(MISSING, object, fix);
+    const found = await look.try(tools, async () => {
       const problem = await unservedReason(tools, resource);
-      if (problem !== undefined) return [...seen, { code: MISSING, object, state: 'failed', message: problem, fix }];
-      if (!experimental) continue;
+      if (problem !== undefined) return look.failed(problem);
+      if (!experimental) return [];
       const definition = await within(tools, (signal) => tools.kube.get({ ...CRD, name }, signal));
       const warning = definition && experimental(definition);
-      if (warning) seen.push({ code: 'MC6013', object, state: 'failed', ...warning });
-    } catch (error) {
-      tools.signal.throwIfAborted();
-      return [...seen, failedOrSkipped(error, MISSING, object, fix)];
-    }
+      return warning ? new Look('MC6013', object, warning.fix).failed(warning.message) : [];
+    });
+    seen.push(...found);
+    if (found.some(({ code }) => code === MISSING)) return seen;
   }
-  return [
-    { code: MISSING, object: CLUSTER, state: 'passed', message: `the definitions of ${title} are served` },
-    ...seen,
-  ];
+  return [new Look(MISSING, CLUSTER).passed(`the definitions of ${title} are served`), ...seen];
 }
 
 /** Why a kind is not served in its version, or undefined. */
@@ -512,45 +485,32 @@ export async function lookBeforeInstallation(
   tools: Tools,
   namespace: string,
   surroundings: () => Promise<InstallationContext>,
-): Promise<Seen[]> {
-  return [await version(tools), await rights(tools, namespace), ...(await around(tools, surroundings))];
+): Promise<readonly Seen[]> {
+  return [...(await version(tools)), ...(await rights(tools, namespace)), ...(await around(tools, surroundings))];
 }
 
-async function version(tools: Tools): Promise<Seen> {
-  const about = { code: 'MC6102', object: CLUSTER } as const;
-  const fix = `upgrade Kubernetes to 1.${LEAST_MINOR} or later`;
-  try {
+async function version(tools: Tools): Promise<readonly Seen[]> {
+  const look = new Look('MC6102', CLUSTER, `upgrade Kubernetes to 1.${LEAST_MINOR} or later`);
+  return await look.try(tools, async () => {
     const answer = fields(await within(tools, (signal) => tools.kube.raw('/version', signal)));
     const minor = Number.parseInt(String(answer.minor), 10);
     if (answer.major === '1' && minor < LEAST_MINOR) {
-      const message = `Kubernetes 1.${minor} does not check the rules in the definition of MeshCertificate (CEL)`;
-      return { ...about, state: 'failed', message, fix };
+      return look.failed(`Kubernetes 1.${minor} does not check the rules in the definition of MeshCertificate (CEL)`);
     }
-    return {
-      ...about,
-      state: 'passed',
-      message: `Kubernetes ${answer.major}.${answer.minor} checks the rules of definitions`,
-    };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6102', CLUSTER, fix);
-  }
+    return look.passed(`Kubernetes ${answer.major}.${answer.minor} checks the rules of definitions`);
+  });
 }
 
-async function rights(tools: Tools, namespace: string): Promise<Seen> {
-  const about = { code: 'MC6101', object: CLUSTER } as const;
+async function rights(tools: Tools, namespace: string): Promise<readonly Seen[]> {
   const fix = `ask an administrator to install, or for these rights (and for "escalate" or the rights that the agent's Role grants)`;
-  try {
+  const look = new Look('MC6101', CLUSTER, fix);
+  return await look.try(tools, async () => {
     const allowed = await pooled(CREATED, CREATED.length, (resource) =>
       within(tools, (signal) => canI(tools.kube, 'create', resource, resource.namespaced ? { namespace } : {}, signal)),
     );
     const missing = CREATED.filter((_, at) => !allowed[at]);
     if (missing.length === 0)
-      return {
-        ...about,
-        state: 'passed',
-        message: `you may create everything that an installation in namespace ${namespace} needs`,
-      };
+      return look.passed(`you may create everything that an installation in namespace ${namespace} needs`);
     const list = missing.map(({ apiVersion, plural, namespaced }) => {
       const [group = '', v] = apiVersion.split('/');
       return describeRight({
@@ -560,61 +520,33 @@ async function rights(tools: Tools, namespace: string): Promise<Seen> {
         namespace: namespaced ? namespace : undefined,
       });
     });
-    return { ...about, state: 'failed', message: `you may not ${list.join(', ')}`, fix };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6101', CLUSTER, fix);
-  }
+    return look.failed(`you may not ${list.join(', ')}`);
+  });
 }
 
-async function around(tools: Tools, surroundings: () => Promise<InstallationContext>): Promise<Seen[]> {
-  let found: InstallationContext;
-  try {
-    found = await surroundings();
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return [failedOrSkipped(error, 'MC6103', CLUSTER, 'see the message')];
-  }
-  const { gateways, meshes, known, unseen } = found;
-  const blind =
-    unseen.length === 0 ? '' : ` (not seen: ${unseen.slice(0, 3).join(', ')}${unseen.length > 3 ? ' and more' : ''})`;
-  const titles = kindsOfGateways.map(({ title }) => title).join(', ');
-  const gateway = { code: 'MC6103', object: CLUSTER } as const;
-  const mesh = { code: 'MC6104', object: CLUSTER } as const;
-  return [
-    ...gateways.map((title): Seen => ({ ...gateway, state: 'passed', message: title })),
-    ...(gateways.length > 0
-      ? []
-      : [
-          {
-            ...gateway,
-            state: 'failed',
-            message: `no Deployment or DaemonSet of ${titles} was found${blind}`,
-            fix: 'install one, or check another cluster (--context)',
-          } as const,
-        ]),
-    ...meshes.map(
-      ({ title, problem }): Seen =>
-        problem === undefined
-          ? { ...mesh, state: 'passed', message: title }
-          : {
-              ...mesh,
-              state: 'failed',
-              message: `${title}: ${problem}`,
-              fix: 'the guide of the mesh in docs/ says what it needs',
-            },
-    ),
-    ...(meshes.length > 0
-      ? []
-      : [
-          {
-            ...mesh,
-            state: 'failed',
-            message: `neither ${known.join(' nor ')} was found in this cluster${blind}`,
-            fix: 'install the mesh first; one that runs elsewhere is configured by its address',
-          } as const,
-        ]),
-  ];
+async function around(tools: Tools, surroundings: () => Promise<InstallationContext>): Promise<readonly Seen[]> {
+  const gateway = new Look('MC6103', CLUSTER, 'see the message');
+  const mesh = new Look('MC6104', CLUSTER, 'the guide of the mesh in docs/ says what it needs');
+  return await gateway.try(tools, async () => {
+    const { gateways: found, meshes, known, unseen } = await surroundings();
+    const blind =
+      unseen.length === 0 ? '' : ` (not seen: ${unseen.slice(0, 3).join(', ')}${unseen.length > 3 ? ' and more' : ''})`;
+    const titles = gateways.map(({ title }) => title).join(', ');
+    const noGateway = gateway.failed(`no Deployment or DaemonSet of ${titles} was found${blind}`, {
+      fix: 'install one, or check another cluster (--context)',
+    });
+    const noMesh = mesh.failed(`neither ${known.join(' nor ')} was found in this cluster${blind}`, {
+      fix: 'install the mesh first; one that runs elsewhere is configured by its address',
+    });
+    return [
+      ...(found.length > 0 ? found.map((title) => gateway.passed(title)) : [noGateway]),
+      ...(meshes.length > 0
+        ? meshes.map(({ title, problem }) =>
+            problem === undefined ? mesh.passed(title) : mesh.failed(`${title}: ${problem}`),
+          )
+        : [noMesh]),
+    ];
+  });
 }
 
 interface AccessQuestion {
@@ -661,7 +593,11 @@ interface Tried {
 }
 
 /** Tries the mesh of each MeshCertificate as the agent would; the issued certificate is discarded. */
-export async function lookAtMeshes(tools: Tools, tried: readonly Tried[], options: MeshOptions): Promise<Seen[]> {
+export async function lookAtMeshes(
+  tools: Tools,
+  tried: readonly Tried[],
+  options: MeshOptions,
+): Promise<readonly Seen[]> {
   const groups = new Map<string, Tried>();
   for (const one of tried) groups.set(keyOf(one), groups.get(keyOf(one)) ?? one);
   const seen = await pooled([...groups.values()], MESHES_AT_ONCE, (one) => lookAtMesh(tools, one, options));
@@ -671,7 +607,11 @@ export async function lookAtMeshes(tools: Tools, tried: readonly Tried[], option
 /** Equal configurations need not be tried twice. */
 const keyOf = ({ certificate: { metadata, spec } }: Tried): string => JSON.stringify([metadata.namespace, spec.mesh]);
 
-async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options: MeshOptions): Promise<Seen[]> {
+async function lookAtMesh(
+  tools: Tools,
+  { object, certificate }: Tried,
+  options: MeshOptions,
+): Promise<readonly Seen[]> {
   const { namespace = 'default' } = certificate.metadata;
   const { name, config } = certificate.spec.mesh;
   const adapter = options.adapters.find(({ mesh }) => mesh === name);
@@ -685,14 +625,14 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
     agentless: agent === undefined,
     mayMint: (account) => mayMint(tools, agent, account, options),
   });
-  const checks: ExaminedCheck[] = [];
+  const seen: Seen[] = [];
   const examiner = new Examiner({
     clock: tools.clock,
     limitMs: tools.limitMs,
     issue: options.issue,
     here: options.here,
     signal: tools.signal,
-    tell: (check) => checks.push(check),
+    tell: (check) => seen.push(seenOf(object, check)),
   });
   try {
     await using opened = adapter?.open(config, host);
@@ -702,7 +642,7 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
     tools.signal.throwIfAborted();
     examiner.fail(name, error instanceof MeshError ? `${error.code}: ${error.message}` : String(error));
   }
-  return checks.map((check) => seenOf(object, check));
+  return seen;
 }
 
 /** Doctor mints only what the agent may mint: the objects determine the addresses that tokens are sent to. */
@@ -722,57 +662,44 @@ async function mayMint(
     const may = await within(tools, (signal) => agentMay(tools, agent, mintRight(account), signal));
     return may ? undefined : `${titleOf(agent)} may not mint a token for ${title} (MC6008), so doctor does not either`;
   } catch (error) {
-    return `whether ${titleOf(agent)} may mint a token for ${title} is not known: ${error instanceof Error ? error.message : String(error)}`;
+    return `whether ${titleOf(agent)} may mint a token for ${title} is not known: ${messageOf(error)}`;
   }
 }
 
 function seenOf(object: KubeObject, { code, state, message }: ExaminedCheck): Seen {
-  const about = { code: 'MC6010', state, object, message: safeMessage(`${code}: ${message}`) } as const;
-  if (state !== 'failed') return about;
-  const severity = code.endsWith('-expiry') ? ({ severity: 'warning' } as const) : {};
   const named = /\bERR_[A-Z_]+/.exec(message)?.[0];
-  return {
-    ...about,
-    ...severity,
-    fix: named ? `follow the message; docs/errors.md explains ${named}` : 'follow the message',
-  };
+  const fix = named ? `follow the message; docs/errors.md explains ${named}` : 'follow the message';
+  const severity = code.endsWith('-expiry') ? ({ severity: 'warning' } as const) : {};
+  return new Look('MC6010', object, fix)[state](safeMessage(`${code}: ${message}`), severity);
 }
 
 /** The agent's report in the status of a MeshCertificate. */
 export function lookAtStatus(object: KubeObject): Seen {
-  const about = { code: 'MC6009', object } as const;
   const status = fields(object.status);
-  const conditions = (Array.isArray(status.conditions) ? status.conditions : []).map(fields);
+  const conditions = listOfFields(status.conditions);
   const ready = conditions.find(({ type }) => type === 'Ready');
   const fix = `meshcert status -n ${object.metadata.namespace}, then the log of the agent; docs/errors.md and docs/runbook.md explain codes and reasons`;
+  const look = new Look('MC6009', object, fix);
   if (fields(object.spec).paused === true) {
-    return { ...about, state: 'skipped', message: 'it is paused (spec.paused), so no agent works on it' };
+    return look.skipped('it is paused (spec.paused), so no agent works on it');
   }
   if (!ready) {
-    const message = 'its status is empty: no agent has processed it';
-    return {
-      ...about,
-      state: 'failed',
-      message,
+    return look.failed('its status is empty: no agent has processed it', {
       fix: 'see MC6005 to MC6008; an agent writes the first status within seconds',
-    };
+    });
   }
   const { generation } = object.metadata;
   const observed = Number(ready.observedGeneration ?? generation);
   if (generation !== undefined && observed < generation) {
     const message = `its spec was changed (generation ${generation}), and the agent has processed only generation ${observed}`;
-    return { ...about, state: 'failed', severity: 'warning', message, fix };
+    return look.failed(message, { severity: 'warning' });
   }
   const troubles = conditions.filter(
     ({ type, status }) => status !== 'Unknown' && isTrouble({ type: String(type), status: String(status) }),
   );
   if (ready.status === 'True' && troubles.length === 0) {
     const until = text(status.notAfter);
-    return {
-      ...about,
-      state: 'passed',
-      message: `the agent reports Ready${until ? `, its leaf ends at ${until}` : ''}`,
-    };
+    return look.passed(`the agent reports Ready${until ? `, its leaf ends at ${until}` : ''}`);
   }
   const lastError = fields(status.lastError);
   const cause = text(lastError.message);
@@ -783,10 +710,9 @@ export function lookAtStatus(object: KubeObject): Seen {
     .map(({ type, reason, message }) => `${type} ${reason}: ${text(message)?.replace(/\.$/, '')}`);
   const causes =
     cause && !sentences.some((one) => one.includes(cause)) ? [`last error ${lastError.code}: ${cause}`] : [];
-  const severity = ready.status === 'True' ? 'warning' : 'error';
   const message =
     [...sentences, ...causes, ...attempts(status)].join('; ') || `the agent reports Ready=${ready.status}`;
-  return { ...about, state: 'failed', severity, message, fix };
+  return look.failed(message, { severity: ready.status === 'True' ? 'warning' : 'error' });
 }
 
 /** Since when it fails, and the times of the last and the next attempt. */
@@ -825,16 +751,15 @@ export function lookAtObjects(
         })),
     ),
   ];
-  return wanted.map(({ kind, namespace: place, name, hurts }): Seen => {
+  const fix = 'see MC6009 and MC6010 for the reason; once the mesh issues, the agent creates it';
+  const look = new Look('MC6011', object, fix);
+  return wanted.map(({ kind, namespace: place, name, hurts }) => {
     const title = describe({ apiVersion: '', kind, namespace: place, name });
-    const about = { code: 'MC6011', object } as const;
     const there = objects.some(
       (one) => one.kind === kind && one.metadata.name === name && one.metadata.namespace === place,
     );
-    if (there) return { ...about, state: 'passed', message: `${title} exists` };
-    if (!known(kind)) return { ...about, state: 'skipped', message: `${title} could not be read` };
-    const fix = 'see MC6009 and MC6010 for the reason; once the mesh issues, the agent creates it';
-    return { ...about, state: 'failed', message: `${title} does not exist: ${hurts}`, fix };
+    if (there) return look.passed(`${title} exists`);
+    return known(kind) ? look.failed(`${title} does not exist: ${hurts}`) : look.skipped(`${title} could not be read`);
   });
 }
 
@@ -866,27 +791,23 @@ export async function lookAtRights(
   agent: FoundAgent,
   certificates: readonly MeshCertificate[],
   adapters: readonly Adapter[],
-): Promise<Seen> {
+): Promise<readonly Seen[]> {
   const { workload, serviceAccount } = agent;
-  const about = { code: 'MC6008', object: workload } as const;
   const home = workload.metadata.namespace ?? agent.namespace;
   const fix = `grant it what \`meshcert render --rbac\` prints for these MeshCertificates, or update the chart's values`;
-  try {
+  const look = new Look('MC6008', workload, fix);
+  return await look.try(tools, async () => {
     const needed = rightsOf(agent, certificates, adapters);
     const allowed = await pooled(needed, REVIEWS_AT_ONCE, (right) =>
       within(tools, (signal) => agentMay(tools, agent, right, signal)),
     );
     const missing = needed.filter((_, at) => !allowed[at]);
     const who = `ServiceAccount ${home}/${serviceAccount}`;
-    if (missing.length === 0)
-      return { ...about, state: 'passed', message: `${who} has the ${needed.length} rights that it needs` };
+    if (missing.length === 0) return look.passed(`${who} has the ${needed.length} rights that it needs`);
     const more = missing.length > SHOWN ? `, and ${missing.length - SHOWN} more` : '';
     const list = missing.slice(0, SHOWN).map(describeRight).join(', ');
-    return { ...about, state: 'failed', message: `${who} may not ${list}${more}`, fix };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6008', workload, fix);
-  }
+    return look.failed(`${who} may not ${list}${more}`);
+  });
 }
 
 /** The name of all Roles and bindings before they carried the agent's namespace. */
@@ -901,17 +822,18 @@ export async function lookAtSharedNames(
   agent: FoundAgent,
   certificates: readonly MeshCertificate[],
   adapters: readonly Adapter[],
-): Promise<Seen[]> {
+): Promise<readonly Seen[]> {
   const { workload, serviceAccount: name } = agent;
   const home = workload.metadata.namespace ?? agent.namespace;
   const bindings = rolesOf(agent, certificates, adapters).filter(
     ({ kind, metadata }) => kind.endsWith('Binding') && metadata.namespace !== home,
   );
-  const seen = await pooled(bindings, REVIEWS_AT_ONCE, async ({ apiVersion, kind, metadata }): Promise<Seen[]> => {
+  const seen = await pooled(bindings, REVIEWS_AT_ONCE, async ({ apiVersion, kind, metadata }) => {
     const ref = { apiVersion, kind, namespace: metadata.namespace, name: SHARED };
     const object: KubeObject = { ...ref, metadata: { ...metadata, name: SHARED } };
     const fix = `grant each agent what \`meshcert render --rbac\` or \`meshcert onboard\` of this version gives it; then delete ${describe(ref)} and its Role`;
-    try {
+    const look = new Look('MC6014', object, fix);
+    return await look.try(tools, async () => {
       const found = await within(tools, (signal) => tools.kube.get(ref, signal));
       // The agent of that namespace itself is bound there by any version.
       const others = listOfFields(found?.subjects).filter(
@@ -919,14 +841,12 @@ export async function lookAtSharedNames(
       );
       if (found === undefined || others.length === 0) return [];
       const who = others.map((one) => `${String(one.namespace)}/${String(one.name)}`).join(', ');
-      const message = safeMessage(
-        `it binds ${who}; earlier versions gave the rights of every agent this name, and replaced those of ${home}/${name}`,
+      return look.failed(
+        safeMessage(
+          `it binds ${who}; earlier versions gave the rights of every agent this name, and replaced those of ${home}/${name}`,
+        ),
       );
-      return [{ code: 'MC6014', state: 'failed', object, message, fix }];
-    } catch (error) {
-      tools.signal.throwIfAborted();
-      return [failedOrSkipped(error, 'MC6014', object, fix)];
-    }
+    });
   });
   return seen.flat();
 }

@@ -1,9 +1,9 @@
-import type { CheckArea, CheckTitle, Finding } from '../gateway/gateway.ts';
-import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
+import type { CheckArea } from '../gateway/gateway.ts';
+import { type CheckTitle, type Finding, SEVERITIES, type Severity } from '../mesh/object-check.ts';
 import { printable } from '../mesh/secrets.ts';
 import { describe, type KubeObject, refOf } from '../objects/objects.ts';
 import type { Origin } from './doctor.ts';
-import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks.ts';
+import { CLUSTER, LOOKS, type Seen } from './looks.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];
@@ -23,12 +23,8 @@ export const FORMATS = ['text', 'json', 'sarif'] as const;
 export type Format = (typeof FORMATS)[number];
 
 /** One line about what was checked: a check of the running system, or a group of checks of objects. */
-interface Checked {
+interface Checked extends Pick<Seen, 'state' | 'message'>, Partial<Pick<Seen, 'code' | 'object'>> {
   readonly area: string;
-  readonly state: Seen['state'];
-  readonly message: string;
-  readonly code?: string;
-  readonly object?: KubeObject;
 }
 
 const count = (findings: readonly Finding[], severity: Severity) =>
@@ -96,7 +92,7 @@ function checkedOf({ findings, checks, areas, seen, judged }: ReportInput): Chec
 
 function jsonReport(input: ReportInput): object {
   const { findings, origins, judged, skipped, checks } = input;
-  const rules: readonly Pick<ClusterCheck, 'code' | 'title'>[] = [...checks, ...LOOKS];
+  const rules: readonly CheckTitle[] = [...checks, ...LOOKS];
   return {
     summary: {
       objects: judged,
@@ -122,7 +118,7 @@ const checkedJson = (input: ReportInput): object[] =>
 /** SARIF 2.1.0, which code hosts show beside the lines of a change. Passed checks are in the run's properties. */
 function sarifReport(input: ReportInput): object {
   const { findings, origins, checks, skipped, version } = input;
-  const rules: readonly Omit<ClusterCheck, 'area'>[] = [...checks, ...LOOKS];
+  const rules: readonly CheckTitle[] = [...checks, ...LOOKS];
   return {
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
     version: '2.1.0',

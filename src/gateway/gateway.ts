@@ -2,8 +2,8 @@ import type { GatewayFields, MeshCertificate, MeshCertificateSpec } from '../con
 import type { ConditionStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
-import type { Hit, Severity } from '../mesh/object-check.ts';
-import { describe, type KubeObject, type ObjectRef, type Resource, refOf } from '../objects/objects.ts';
+import type { CheckTitle, Finding } from '../mesh/object-check.ts';
+import { describe, fields, type KubeObject, type ObjectRef, type Resource, refOf, text } from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { CodedError } from '../pki/der.ts';
 
@@ -104,6 +104,19 @@ export interface Routes<C, T> {
   /** The workloads that have their own object, and its name, for status. */
   identities(targets: readonly T[]): readonly { readonly id: string; readonly object: string }[];
 }
+
+/** The EndpointSlices of a Service, among those of its namespace. */
+export const slicesOf = (service: string, slices: readonly KubeObject[]): readonly KubeObject[] =>
+  slices.filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === service);
+
+/** A pod as a mesh identifies it. */
+export const workloadOf = ({ metadata, spec }: KubeObject): Workload => ({
+  name: metadata.name,
+  namespace: metadata.namespace ?? '',
+  serviceAccount: text(fields(spec).serviceAccountName) ?? 'default',
+  labels: metadata.labels ?? {},
+  annotations: metadata.annotations ?? {},
+});
 
 /** The state of one route, for status, Events and the condition `Referenced`. */
 export interface RouteState {
@@ -384,20 +397,6 @@ export function objectsOf({ objects, whole }: ClusterSnapshot): SnapshotObjects 
       all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace),
     known: (kind) => whole.has(kind) || byKind.has(kind),
   };
-}
-
-/** One thing that hurts or will. */
-export interface Finding extends Hit {
-  readonly code: string;
-  readonly severity: Severity;
-}
-
-/** A check as it is listed. Its code is stable and has a section in docs/checks.md. */
-export interface CheckTitle {
-  readonly code: string;
-  readonly severity: Severity;
-  /** A sentence that is true of what the check finds. */
-  readonly title: string;
 }
 
 /** Checks by what they are about. */

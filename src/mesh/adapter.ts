@@ -5,7 +5,7 @@ import type { Discover, PeerName, Pods, TargetRefusal, Upstream, Workload } from
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Runtime } from './log.ts';
-import type { ObjectCheck } from './object-check.ts';
+import type { Check, CheckedObjects } from './object-check.ts';
 
 /** Where a value is stored in the cluster: one key of a ConfigMap or an object without secrets. */
 export interface ConfigMapRef {
@@ -184,7 +184,7 @@ export interface Adapter<C = unknown> extends AdapterCore<C> {
   /** Which pods are in the mesh. */
   readonly pods?: Pods;
   /** Object checks of `doctor`. The codes have a prefix of four characters of their own. */
-  readonly checks?: readonly ObjectCheck[];
+  readonly checks?: readonly Check<CheckedObjects>[];
   /**
    * Whether the leaf has the form of the mesh's workload names; if several adapters match, the first in the list
    * counts.

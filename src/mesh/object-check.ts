@@ -3,7 +3,16 @@ import type { KubeObject } from '../objects/objects.ts';
 export const SEVERITIES = ['note', 'warning', 'error'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
-/** What a check of `doctor` finds about one object. */
+/** A check of `doctor` as it is listed. Its code is stable and is explained in docs/checks.md or docs/doctor.md. */
+export interface CheckTitle {
+  /** Such as `MC2001`. */
+  readonly code: string;
+  readonly severity: Severity;
+  /** A sentence that is true of a finding. */
+  readonly title: string;
+}
+
+/** What a check finds about one object. */
 export interface Hit {
   readonly object: KubeObject;
   /** The object, what is wrong with it, and what the consequence is. */
@@ -13,6 +22,20 @@ export interface Hit {
   /** Set if it differs from the severity of the check. */
   readonly severity?: Severity;
 }
+
+/** One check of objects. `World`: how whoever reads them interprets them. Pure. */
+export interface Check<World> extends CheckTitle {
+  run(world: World): Iterable<Hit>;
+}
+
+/** One thing that hurts or will. */
+export interface Finding extends Hit {
+  readonly code: string;
+  readonly severity: Severity;
+}
+
+export const runChecks = <World>(checks: readonly Check<World>[], world: World): readonly Finding[] =>
+  checks.flatMap(({ code, severity, run }) => [...run(world)].map((hit) => ({ severity, ...hit, code })));
 
 /** The TLS by which a gateway reaches the mesh, as one object configures it. */
 export interface ClientTls {
@@ -43,14 +66,4 @@ export interface CheckedObjects {
   readonly routes: readonly TlsRoute[];
   all(kind: string): readonly KubeObject[];
   find(kind: string, ref: { readonly name: string; readonly namespace: string }): KubeObject | undefined;
-}
-
-/** One check of objects by `doctor`, explained in docs/checks.md. */
-export interface ObjectCheck {
-  /** Stable, such as `MC2001`. */
-  readonly code: string;
-  readonly severity: Severity;
-  /** A sentence that is true of a finding. */
-  readonly title: string;
-  run(objects: CheckedObjects): Iterable<Hit>;
 }

@@ -103,6 +103,15 @@ export const UID_ANNOTATION = 'meshcert.dev/uid';
 /** On a MeshCertificate: any new value requests a new certificate now. */
 export const RENEW_ANNOTATION = 'meshcert.dev/renew';
 
+/** Whether this manager has applied the field at this path of an object. */
+export const hasApplied = ({ metadata }: KubeObject, by: string, path: readonly string[]): boolean =>
+  (metadata.managedFields ?? []).some(
+    ({ manager, operation, fieldsV1 }) =>
+      manager === by &&
+      operation === 'Apply' &&
+      path.reduce<unknown>((below, key) => fields(below)[`f:${key}`], fieldsV1) !== undefined,
+  );
+
 /** Without `managedFields`: half the size of many objects, and needed only for writes. */
 export function withoutManagers<T extends KubeObject>(object: T): T {
   const { managedFields: _, ...metadata } = object.metadata;

@@ -11,7 +11,7 @@ import { areasOf, checksOf, diagnose } from '../../src/doctor/doctor.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import type { Discover, Pods, Workload } from '../../src/mesh/cluster.ts';
-import type { ObjectCheck } from '../../src/mesh/object-check.ts';
+import type { Check, CheckedObjects } from '../../src/mesh/object-check.ts';
 import { fields, type KubeObject } from '../../src/objects/objects.ts';
 
 import { showFindings } from '../../src/onboard/onboard.ts';
@@ -41,7 +41,7 @@ const pods: Pods = {
   notInjected: { [MEMBER]: 'never' },
 };
 
-const check: ObjectCheck = {
+const check: Check<CheckedObjects> = {
   code: 'MC9001',
   severity: 'error',
   title: 'The Nomad server is called by an address',

@@ -4,8 +4,8 @@ import { adapters } from '../../adapters/index.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { validator } from '../../src/config/validate.ts';
 import { checksOf, diagnose } from '../../src/doctor/doctor.ts';
-import type { Finding } from '../../src/gateway/gateway.ts';
 import { gateways } from '../../src/gateways.ts';
+import type { Finding } from '../../src/mesh/object-check.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 import { readJudgements } from './judged.ts';
 

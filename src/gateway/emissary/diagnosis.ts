@@ -3,7 +3,14 @@ import { emergencyAt } from '../../core/schedule.ts';
 import { toRfc3339 } from '../../core/status.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { containerFields } from '../../mesh/cluster.ts';
-import type { CheckedObjects, ClientTls, Hit, Severity } from '../../mesh/object-check.ts';
+import {
+  type Check,
+  type CheckedObjects,
+  type ClientTls,
+  type Finding,
+  runChecks,
+  type Severity,
+} from '../../mesh/object-check.ts';
 import {
   describe,
   fields,
@@ -20,7 +27,6 @@ import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 import {
   type ClusterSnapshot,
   type Diagnosis,
-  type Finding,
   type GatewaySettings,
   objectsOf,
   type SnapshotObjects,
@@ -67,14 +73,11 @@ function diagnose(snapshot: ClusterSnapshot, { id, namespace }: GatewaySettings)
     gateways.length > 0
       ? gateways.map(({ object, env: found }) => worldOf(snapshot, { ...found, ...env }, object))
       : [worldOf(snapshot, { ...DEFAULT_ENV, ...env }, undefined)];
-  const checks = [...OWN, ...snapshot.adapters.flatMap(adapterChecks)].sort((a, b) => (a.code < b.code ? -1 : 1));
-  return worlds.flatMap((world) =>
-    checks.flatMap(({ code, severity, run }) => [...run(world)].map((hit) => ({ severity, ...hit, code }))),
-  );
+  return worlds.flatMap((world) => [
+    ...runChecks(OWN, world),
+    ...snapshot.adapters.flatMap(({ mesh, checks = [] }) => runChecks(checks, objectsFor(mesh, world))),
+  ]);
 }
-
-const adapterChecks = ({ mesh, checks = [] }: Adapter): readonly DoctorCheck[] =>
-  checks.map(({ run, ...check }) => ({ ...check, run: (world) => run(objectsFor(mesh, world)) }));
 
 function objectsToRead(object: KubeObject): readonly ObjectRef[] {
   if (object.kind !== EMISSARY_RESOURCES.tlsContexts.kind) return [];
@@ -91,14 +94,7 @@ function objectsToRead(object: KubeObject): readonly ObjectRef[] {
   });
 }
 
-/** One check. Its code is stable and has a section in docs/checks.md. */
-interface DoctorCheck {
-  readonly code: string;
-  readonly severity: Severity;
-  /** A sentence that is true of a finding. */
-  readonly title: string;
-  run(world: InterpretedCluster): Iterable<Hit>;
-}
+type EmissaryCheck = Check<InterpretedCluster>;
 
 interface SeenMapping extends ReadMapping {
   readonly spec: MappingSpec;
@@ -240,7 +236,7 @@ const insteadOf = ({ mode, host, port }: EffectiveUpstream): string =>
     ? `requests go to ${host}:${port} in plaintext`
     : `requests go to ${host}:${port} without a client certificate and without verifying the server`;
 
-const gatewayChecks: readonly DoctorCheck[] = [
+const gatewayChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC1401',
     severity: 'error',
@@ -360,7 +356,7 @@ function olderThan(version: string, than: readonly number[]): boolean {
 const mappingsNaming = ({ mappings }: InterpretedCluster, name: string) =>
   mappings.filter(({ spec }) => spec.tls === name);
 
-const contextChecks: readonly DoctorCheck[] = [
+const contextChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC1001',
     severity: 'error',
@@ -613,7 +609,7 @@ function fixOf(resolver: Resolver): string {
 
 const withTls = (mappings: readonly SeenMapping[]) => mappings.filter(({ spec }) => spec.tls !== undefined);
 
-const mappingChecks: readonly DoctorCheck[] = [
+const mappingChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC1301',
     severity: 'warning',
@@ -757,7 +753,7 @@ const mappingChecks: readonly DoctorCheck[] = [
   },
 ];
 
-const meshCertificateChecks: readonly DoctorCheck[] = [
+const meshCertificateChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC5001',
     severity: 'error',
@@ -955,7 +951,7 @@ function hides(isOrdered: boolean, isOver: boolean): string {
   return `${place}: ${isOver ? '' : 'from then on '}${refuses}`;
 }
 
-const pairChecks: readonly DoctorCheck[] = [
+const pairChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC1201',
     severity: 'error',
@@ -1168,7 +1164,7 @@ function* referencedSecrets(
   }
 }
 
-const secretChecks: readonly DoctorCheck[] = [
+const secretChecks: readonly EmissaryCheck[] = [
   {
     code: 'MC1101',
     severity: 'error',
@@ -1378,7 +1374,7 @@ function literalOf(
   return world.find('Secret', { name, namespace: object.metadata.namespace ?? '' });
 }
 
-const OWN: readonly DoctorCheck[] = [
+const OWN: readonly EmissaryCheck[] = [
   ...contextChecks,
   ...secretChecks,
   ...pairChecks,

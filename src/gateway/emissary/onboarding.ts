@@ -26,7 +26,7 @@ import {
   parseService,
   seesMapping,
 } from './reading.ts';
-import { podsBehind, serviceNameOf, setsTls } from './routes.ts';
+import { podsBehind, serviceOf, setsTls } from './routes.ts';
 
 const wording: OnboardingWording = {
   absent: 'no Deployment or DaemonSet runs an image of Emissary-ingress or Edge Stack',
@@ -135,8 +135,7 @@ const isMapping = ({ kind }: KubeObject): boolean => kind === 'Mapping' || kind 
 /** Namespaces with the Services that Mappings lead to. */
 const namespacesBehindMappings = ({ gatewayObjects }: ClusterLists): string[] =>
   gatewayObjects.filter(isMapping).flatMap((mapping) => {
-    const { host } = parseService(mappingSpec(mapping).service);
-    const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
+    const name = serviceOf(mapping);
     return 'code' in name ? [] : [name.namespace];
   });
 
@@ -199,13 +198,12 @@ function answering(mapping: KubeObject, objects: RouteObjects): readonly Workloa
   if (errors.length > 0 && mapping.kind !== 'TCPMapping') {
     return { code: 'ERR_TARGET_SERVICE_SYNTAX', message: errors.join('; ') };
   }
-  const { host, port } = dialled(mapping);
-  const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
+  const name = serviceOf(mapping);
   if ('code' in name) {
     const resolved = resolver === undefined ? '' : ` (its resolver is ${resolver})`;
     return { code: name.code, message: `${name.message}${resolved}` };
   }
-  const pods = podsBehind(name, port, objects);
+  const pods = podsBehind(name, dialled(mapping).port, objects);
   return 'code' in pods ? pods : pods.map(({ workload }) => workload);
 }
 

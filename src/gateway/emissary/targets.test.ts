@@ -3,17 +3,12 @@ import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
 import { linkerdConfig } from '../../../adapters/linkerd/config.ts';
 import { readControlPlane, targetRules } from '../../../adapters/linkerd/control-plane.ts';
+import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
+import type { TargetRules } from '../../mesh/cluster.ts';
 import type { KubeObject } from '../../objects/objects.ts';
-import { MAPPING_FIELD_MANAGER } from './config.ts';
-import {
-  contextNameOf,
-  judgeMappings,
-  namespacesBehind,
-  neededTargets,
-  TARGET_CODES,
-  type TargetSelection,
-  type TargetWorld,
-} from './routes.ts';
+import type { RouteInput, RouteVerdict } from '../gateway.ts';
+import { type EmissaryConfig, MAPPING_FIELD_MANAGER } from './config.ts';
+import { contextNameOf, emissaryRoutes, TARGET_CODES } from './routes.ts';
 
 const SELECTOR = { mesh: 'linkerd' };
 const WEB = 'web.shop.serviceaccount.identity.linkerd.mesh.example';
@@ -23,14 +18,55 @@ function rules(changes: object = {}, values = 'clusterDomain: cluster.local\nide
   return targetRules(config, readControlPlane(config, { values }));
 }
 
-const selection = (changes: Partial<TargetSelection> = {}): TargetSelection => ({
-  namespace: 'shop',
-  contextName: 'linkerd',
-  ambassadorIds: [],
-  selector: SELECTOR,
-  rules: rules(),
-  ...changes,
-});
+interface Selection {
+  readonly namespace: string;
+  readonly contextName: string;
+  readonly selector: Readonly<Record<string, string>> | undefined;
+  /** Undefined: one context serves the whole mesh. */
+  readonly rules: TargetRules | undefined;
+}
+
+function selection(changes: Partial<Selection> = {}): RouteInput<EmissaryConfig> {
+  const given: Selection = {
+    ...{ namespace: 'shop', contextName: 'linkerd', selector: SELECTOR, rules: rules() },
+    ...changes,
+  };
+  return {
+    meta: { name: 'mesh', namespace: given.namespace },
+    spec: {} as MeshCertificateSpec,
+    config: {
+      tlsContext: { name: given.contextName, enabled: true, ambassadorIds: [] },
+      ...(given.selector && { mappings: { selector: { matchLabels: given.selector } } }),
+    },
+    rules: given.rules,
+  };
+}
+
+interface World {
+  readonly mappings: readonly KubeObject[];
+  readonly services: readonly KubeObject[];
+  readonly endpointSlices: readonly KubeObject[];
+  readonly pods: readonly KubeObject[];
+  readonly contexts: readonly KubeObject[];
+  readonly unseen?: ReadonlyMap<string, string>;
+}
+
+const judge = (input: RouteInput<EmissaryConfig>, { mappings, contexts, unseen = new Map(), ...behind }: World) =>
+  emissaryRoutes.judge(input, {
+    routes: mappings,
+    own: contexts,
+    behind: (kind) => ({ Service: behind.services, EndpointSlice: behind.endpointSlices })[kind] ?? behind.pods,
+    unseen,
+    hidden: () => undefined,
+    unserved: new Set(),
+  });
+
+/** The context that a Mapping must name, and its identity; or why it is left alone. */
+function outcomeOf(verdict: RouteVerdict | undefined) {
+  if (!verdict || !('target' in verdict.outcome)) return verdict?.outcome;
+  const { object, id } = verdict.outcome.target;
+  return { target: { contextName: object.name, sni: id } };
+}
 
 interface PodOptions {
   readonly name?: string;
@@ -65,9 +101,7 @@ function context(name: string, sni = WEB): KubeObject {
   };
 }
 
-function world(
-  changes: Partial<TargetWorld> & { pods?: never; list?: readonly PodOptions[]; service?: object } = {},
-): TargetWorld {
+function world(changes: Partial<World> & { pods?: never; list?: readonly PodOptions[]; service?: object } = {}): World {
   const { list = [{}], service = {}, ...rest } = changes;
   const named = list.map((pod, index) => ({ name: `web-${index}`, account: 'web', ready: true, port: 8080, ...pod }));
   return {
@@ -110,11 +144,11 @@ function world(
 }
 
 /** The verdict on the only Mapping: its context, or the code and message. */
-function verdict(given: TargetWorld, wanted = selection()): string {
-  const [first, ...more] = judgeMappings(wanted, given);
+function verdict(given: World, wanted = selection()): string {
+  const [first, ...more] = judge(wanted, given).verdicts;
   assert.equal(more.length, 0);
   assert.ok(first);
-  if ('target' in first.outcome) return first.outcome.target.contextName;
+  if ('target' in first.outcome) return first.outcome.target.object.name;
   assert.ok((TARGET_CODES as readonly string[]).includes(first.outcome.code), first.outcome.code);
   assert.match(first.outcome.message, /^(TCP)?Mapping shop\/web cannot use the certificate: /);
   return `${first.outcome.code} ${first.outcome.message}`;
@@ -122,8 +156,8 @@ function verdict(given: TargetWorld, wanted = selection()): string {
 
 describe('a selected Mapping', () => {
   it('gets the context of the account behind its Service, with its identity as SNI', () => {
-    const [found] = judgeMappings(selection(), world({ list: [{}, {}, {}] }));
-    assert.deepEqual(found?.outcome, { target: { contextName: 'linkerd-web-shop', sni: WEB } });
+    const [found] = judge(selection(), world({ list: [{}, {}, {}] })).verdicts;
+    assert.deepEqual(outcomeOf(found), { target: { contextName: 'linkerd-web-shop', sni: WEB } });
   });
 
   for (const host of ['web', 'web.shop', 'web.shop.svc', 'WEB.shop.svc.cluster.local', 'web.shop.svc.cluster.local.']) {
@@ -151,7 +185,7 @@ describe('a selected Mapping', () => {
     const one = selection({ rules: undefined, contextName: 'istio' });
     const given = world({ mappings: [mapping({ service: 'https://web-sidecar-proxy' })], services: [], list: [] });
     assert.equal(verdict(given, one), 'istio');
-    assert.deepEqual(neededTargets(one, given), [{ contextName: 'istio', sni: undefined }]);
+    assert.deepEqual(judge(one, given).targets, [{ contextName: 'istio', sni: undefined }]);
   });
 
   it('keeps the context that we set when the pods move to another account, until the new one exists', () => {
@@ -161,7 +195,7 @@ describe('a selected Mapping', () => {
     });
     assert.equal(verdict(given), 'linkerd-web-shop');
     assert.deepEqual(
-      neededTargets(selection(), given).map(({ contextName }) => contextName),
+      judge(selection(), given).targets.map(({ contextName }) => contextName),
       ['linkerd-old-shop', 'linkerd-web-shop'],
       'the vanished target stays while it is named',
     );
@@ -169,7 +203,7 @@ describe('a selected Mapping', () => {
 });
 
 describe('a Mapping is not changed', () => {
-  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetSelection][] = [
+  const cases: [title: string, given: World, expected: RegExp, wanted?: RouteInput<EmissaryConfig>][] = [
     [
       'when its service has no https://',
       world({ mappings: [mapping({ service: 'web.shop:443' })] }),
@@ -301,7 +335,7 @@ describe('a Mapping is not changed', () => {
 
   it('and no context is made for it', () => {
     for (const [, given, , wanted] of cases) {
-      const names = neededTargets(wanted ?? selection(), given).map(({ contextName }) => contextName);
+      const names = judge(wanted ?? selection(), given).targets.map(({ contextName }) => contextName);
       const listed = wanted ? ['linkerd-api-shop'] : [];
       const named = given.contexts.map(({ metadata }) => metadata.name);
       assert.deepEqual(names, [...listed, ...named]);
@@ -341,17 +375,18 @@ describe('the default ports of an installation', () => {
 
 describe('a Mapping that is not selected', () => {
   it('is not reported while it names none of our contexts', () => {
-    assert.deepEqual(judgeMappings(selection(), world({ mappings: [mapping({ tls: 'other' }, { labels: {} })] })), []);
-    assert.deepEqual(judgeMappings(selection({ selector: undefined }), world()), []);
+    const unselected = world({ mappings: [mapping({ tls: 'other' }, { labels: {} })] });
+    assert.deepEqual(judge(selection(), unselected).verdicts, []);
+    assert.deepEqual(judge(selection({ selector: undefined }), world()).verdicts, []);
   });
 
   it('is reported when it names one, and its context stays', () => {
     const given = world({ mappings: [mapping({ tls: 'linkerd-web-shop' })], contexts: [context('linkerd-web-shop')] });
     const reporting = selection({ selector: undefined });
-    const [found] = judgeMappings(reporting, given);
+    const [found] = judge(reporting, given).verdicts;
     assert.equal(found?.selected, false);
     assert.ok(found && 'target' in found.outcome);
-    assert.deepEqual(neededTargets(reporting, given), [{ contextName: 'linkerd-web-shop', sni: WEB }]);
+    assert.deepEqual(judge(reporting, given).targets, [{ contextName: 'linkerd-web-shop', sni: WEB }]);
   });
 
   it('is reported as wrong when it names the context of another target', () => {
@@ -370,7 +405,7 @@ describe('listed targets', () => {
       ],
     });
     const given = world({ mappings: [], contexts: [context('linkerd-gone-shop')] });
-    assert.deepEqual(neededTargets(selection({ rules: listed }), given), [
+    assert.deepEqual(judge(selection({ rules: listed }), given).targets, [
       { contextName: 'linkerd-api', sni: 'api.shop.serviceaccount.identity.linkerd.mesh.example' },
       { contextName: 'linkerd-db-data', sni: 'db.data.serviceaccount.identity.linkerd.mesh.example' },
       { contextName: 'shopfront', sni: WEB },
@@ -379,16 +414,21 @@ describe('listed targets', () => {
   });
 });
 
-describe('namespacesBehind', () => {
-  it('names the namespaces of the Services of Mappings that concern us', () => {
+describe('what is observed behind Mappings', () => {
+  it('are the namespaces of the Services of Mappings that concern us', () => {
     const mappings = [
       mapping({ service: 'https://api.data:443' }),
       mapping({ service: 'https://web' }, { name: 'b' }),
       mapping({ service: 'https://x.other' }, { name: 'c', labels: {} }),
       mapping({ service: 'https://10.0.0.1' }, { name: 'd' }),
     ];
-    assert.deepEqual([...namespacesBehind(selection(), { mappings, contexts: [] })].sort(), ['data', 'shop']);
-    assert.deepEqual([...namespacesBehind(selection({ rules: undefined }), { mappings, contexts: [] })], []);
+    const namespacesBehind = (input: RouteInput<EmissaryConfig>) => {
+      const routes = mappings.filter(emissaryRoutes.concern(input, []));
+      const scopes = emissaryRoutes.behind(input, { routes, own: [] });
+      return [...new Set(scopes.map(({ namespace }) => namespace))].sort();
+    };
+    assert.deepEqual(namespacesBehind(selection()), ['data', 'shop']);
+    assert.deepEqual(namespacesBehind(selection({ rules: undefined })), []);
   });
 });
 
@@ -422,18 +462,18 @@ describe('the name of a context', () => {
 test('a Mapping of another namespace is set only with its consent', () => {
   const plain = { rules: undefined, namespace: 'emissary', contextName: 'istio' };
   const world = { mappings: [] as KubeObject[], services: [], endpointSlices: [], pods: [], contexts: [] };
-  const judge = (annotation?: string, more: object = {}) => {
+  const judged = (annotation?: string, more: object = {}) => {
     const annotations = annotation === undefined ? {} : { 'meshcert.dev/allow-from': annotation };
     const one = mapping({ service: 'https://web.shop:443', ...more }, { annotations });
-    return judgeMappings(selection(plain), { ...world, mappings: [one] })[0]?.outcome;
+    return outcomeOf(judge(selection(plain), { ...world, mappings: [one] }).verdicts[0]);
   };
   for (const annotation of [undefined, '', 'shop', 'emissary-2']) {
-    const outcome = judge(annotation);
+    const outcome = judged(annotation);
     assert.ok(outcome && 'code' in outcome, String(annotation));
     assert.equal(outcome.code, 'ERR_TARGET_NO_CONSENT');
     assert.match(outcome.message, /annotate it: meshcert\.dev\/allow-from=emissary/);
   }
   for (const annotation of ['emissary', 'edge, emissary', '*']) {
-    assert.deepEqual(judge(annotation), { target: { contextName: 'istio', sni: undefined } });
+    assert.deepEqual(judged(annotation), { target: { contextName: 'istio', sni: undefined } });
   }
 });

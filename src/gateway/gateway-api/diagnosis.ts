@@ -1,7 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { toRfc3339 } from '../../core/status.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import type { Hit, Severity } from '../../mesh/object-check.ts';
+import { type Check, type Finding, runChecks } from '../../mesh/object-check.ts';
 import {
   describe,
   fields,
@@ -18,7 +18,6 @@ import { authorityOf, findPath } from '../../pki/chain.ts';
 import {
   type ClusterSnapshot,
   type Diagnosis,
-  type Finding,
   type ObservedObjects,
   objectsOf,
   type RouteInput,
@@ -62,9 +61,8 @@ function experimental({ metadata }: KubeObject) {
   return { message, fix: FIX };
 }
 
-function diagnose(snapshot: ClusterSnapshot): Finding[] {
-  const world = worldOf(snapshot);
-  return CHECKS.flatMap(({ code, severity, run }) => [...run(world)].map((hit) => ({ severity, ...hit, code })));
+function diagnose(snapshot: ClusterSnapshot): readonly Finding[] {
+  return runChecks(CHECKS, worldOf(snapshot));
 }
 
 function objectsToRead(object: KubeObject): readonly ObjectRef[] {
@@ -79,14 +77,7 @@ function objectsToRead(object: KubeObject): readonly ObjectRef[] {
   return certificate ? [{ apiVersion: 'v1', kind: 'Secret', ...certificate.secret }] : [];
 }
 
-/** One check. Its code is stable and has a section in docs/checks.md. */
-interface GatewayApiCheck {
-  readonly code: string;
-  readonly severity: Severity;
-  /** A sentence that is true of a finding. */
-  readonly title: string;
-  run(world: GatewayApiWorld): Iterable<Hit>;
-}
+type GatewayApiCheck = Check<GatewayApiWorld>;
 
 /** Where a Gateway, an EnvoyProxy or a Backend names a client certificate. */
 interface NamedCertificate {

@@ -17,6 +17,8 @@ import {
   type RouteInput,
   type RouteVerdict,
   routeRefusal,
+  slicesOf,
+  workloadOf,
 } from '../gateway.ts';
 import { ownerLabel } from '../publication.ts';
 import {
@@ -255,9 +257,6 @@ export interface NamedPort {
 
 const ACCOUNT = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
-/** Of an EndpointSlice: the Service that it belongs to. */
-const SERVICE_LABEL = 'kubernetes.io/service-name';
-
 /** The objects behind the Services of one namespace. */
 export interface BehindServices {
   readonly pods: readonly KubeObject[];
@@ -361,8 +360,8 @@ export function peersFrom(
 /** The port by which the name of a Service is called: that of the pods if it is headless. */
 export function dialledPort({ metadata, spec }: KubeObject, port: NamedPort, { slices }: BehindServices): number {
   if (fields(spec).clusterIP !== 'None') return port.port;
-  const ports = slices.filter(({ metadata: { labels } }) => labels?.[SERVICE_LABEL] === metadata.name);
-  const found = ports.flatMap((slice) => listOfFields(slice.ports)).find((one) => (one.name ?? '') === port.name);
+  const ports = slicesOf(metadata.name, slices).flatMap((slice) => listOfFields(slice.ports));
+  const found = ports.find((one) => (one.name ?? '') === port.name);
   return typeof found?.port === 'number' ? found.port : Number(port.targetPort ?? port.port) || port.port;
 }
 
@@ -401,8 +400,7 @@ export function workloadsBehind(
   const { name, namespace = '' } = service.metadata;
   const found = new Map<string, { readonly pod: KubeObject; readonly podPort: number }>();
   const usual = typeof targetPort === 'number' ? targetPort : port;
-  const own = slices.filter(({ metadata }) => metadata.labels?.[SERVICE_LABEL] === name);
-  for (const slice of own) {
+  for (const slice of slicesOf(name, slices)) {
     const slicePort = listOfFields(slice.ports).find((one) => (one.name ?? '') === portName);
     if (!slicePort) continue;
     for (const endpoint of listOfFields(slice.endpoints)) {
@@ -426,14 +424,11 @@ export function workloadsBehind(
   }
   const workloads: PodBehind[] = [];
   for (const { pod, podPort } of found.values()) {
-    const serviceAccount = text(fields(pod.spec).serviceAccountName);
-    if (serviceAccount === undefined) {
+    if (text(fields(pod.spec).serviceAccountName) === undefined) {
       const message = `Pod ${namespace}/${pod.metadata.name} behind ${title(service)} has no ServiceAccount, so it has no identity; give it one`;
       return { code: 'ERR_TARGET_NO_ACCOUNT', message };
     }
-    const { labels: podLabels = {}, annotations = {} } = pod.metadata;
-    const workload = { name: pod.metadata.name, namespace, serviceAccount, labels: podLabels, annotations };
-    workloads.push({ workload, podPort });
+    workloads.push({ workload: workloadOf(pod), podPort });
   }
   return workloads;
 }

@@ -3,11 +3,20 @@ import { consentRefusal } from '../../core/consent.ts';
 import type { PeerName, TargetRefusal } from '../../mesh/cluster.ts';
 import { fields, hasLabels, type KubeObject, keyOf, listOfFields, OWNER_LABEL, text } from '../../objects/objects.ts';
 import {
+  fields,
+  hasApplied,
+  hasLabels,
+  type KubeObject,
+  keyOf,
+  listOfFields,
+  OWNER_LABEL,
+  text,
+} from '../../objects/objects.ts';
+import {
   type GatewayInput,
   type ObservedObjects,
   type RouteDestination,
   type RouteInput,
-  type RouteJudgement,
   type Routes,
   type RouteVerdict,
   routeRefusal,
@@ -110,7 +119,7 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
       ...scopesIn(sorted([...services, ...places(backends)]), { resource: KINDS.policies }),
     ];
   },
-  judge(input, observed): RouteJudgement<GatewayApiTarget> {
+  judge(input, observed) {
     const clients = judgeClients(input, observed);
     const situation = situationOf(input, observed);
     const backends = judgeBackends(situation, clients.isReady);
@@ -435,11 +444,7 @@ function wantedSettings(object: KubeObject, input: ClientInput): ClientFields {
 
 /** Whether a field beside the client certificate was applied by us. */
 function sets(object: KubeObject, field: string): boolean {
-  const path = ['f:spec', ...pathOf(object).map((key) => `f:${key}`)];
-  return (object.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
-    if (manager !== CLIENT_FIELD_MANAGER || operation !== 'Apply') return false;
-    return `f:${field}` in path.reduce<ClientFields>((below, key) => fields(below[key]), fieldsV1 ?? {});
-  });
+  return hasApplied(object, CLIENT_FIELD_MANAGER, ['spec', ...pathOf(object), field]);
 }
 
 const refused = (
