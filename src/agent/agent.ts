@@ -115,7 +115,10 @@ export class Agent {
         },
         either,
       ),
-      resyncRegularly({ clock, log, leads: () => leadership.held.length > 0, resync: () => this.resync() }, either),
+      resyncRegularly(
+        { clock, log, leads: () => leadership.leases.some(({ isHeld }) => isHeld), resync: () => this.resync() },
+        either,
+      ),
     ];
     try {
       await Promise.all(parts);
