@@ -439,7 +439,7 @@ export class ObjectInformer {
   }
 
   observe(refs: readonly ObjectRef[], watcher: ObjectWatcher): ObjectView {
-    return new ObservedObjects(
+    return new WatchedObjects(
       this.#informer,
       refs.map((ref) => [keyOf(ref), this.#scopeOf(ref)]),
       watcher,
@@ -473,7 +473,7 @@ interface OwnWrites {
 }
 
 /** There are thousands of these, each of a few objects: arrays take a third of the memory of maps. */
-class ObservedObjects implements ObjectView, Watcher {
+class WatchedObjects implements ObjectView, Watcher {
   readonly keys: readonly string[];
   /** In the order of the keys. */
   readonly #views: readonly View[];
