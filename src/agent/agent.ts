@@ -11,7 +11,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Runtime } from '../mesh/log.ts';
 import type { KubeObject } from '../objects/objects.ts';
 import type { Leadership } from './election.ts';
-import { ObjectInformers, type ObjectInformersOptions, SharedInformers } from './informers.ts';
+import { Informer, ObjectInformer, type ObjectInformerOptions } from './informers.ts';
 import { Reconcilers } from './reconcilers.ts';
 import { Reporter, type Sink } from './reporter.ts';
 import { resyncRegularly, watchClock } from './resync.ts';
@@ -32,7 +32,7 @@ export interface AgentOptions extends Runtime {
   readonly sinks: readonly Sink[];
   /** Judges by its own time, so it belongs to the clock. */
   readonly preflight: Preflight;
-  readonly observe: Pick<ObjectInformersOptions, 'by' | 'namespaces'>;
+  readonly observe: Pick<ObjectInformerOptions, 'by' | 'namespaces'>;
   /** Shared with sinks that write. */
   readonly writePriority: WritePriority;
   /** The API server validates each write and stores none. */
@@ -49,8 +49,8 @@ export interface AgentOptions extends Runtime {
 export class Agent {
   readonly reconcilers: Reconcilers;
   readonly #options: AgentOptions;
-  readonly #objectInformers: ObjectInformers;
-  readonly #sharedInformers: SharedInformers;
+  readonly #objectInformers: ObjectInformer;
+  readonly #sharedInformers: Informer;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -59,8 +59,8 @@ export class Agent {
     const batchGaps = new BatchGaps(clock, options.gateways, options.batchGapMs);
     const seen = (object: KubeObject) => batchGaps.of(object.metadata.namespace ?? '').saw(object);
     const kinds = options.gateways.flatMap(({ resources }) => resources);
-    this.#objectInformers = new ObjectInformers({ kube, clock, random, log, by, namespaces, seen, kinds });
-    this.#sharedInformers = new SharedInformers({ kube, clock, random, log });
+    this.#objectInformers = new ObjectInformer({ kube, clock, random, log, by, namespaces, seen, kinds });
+    this.#sharedInformers = new Informer({ kube, clock, random, log });
     this.reconcilers = new Reconcilers(adapters, {
       kube,
       clock,
@@ -115,7 +115,10 @@ export class Agent {
         },
         either,
       ),
-      resyncRegularly({ clock, log, leads: () => leadership.held.length > 0, resync: () => this.resync() }, either),
+      resyncRegularly(
+        { clock, log, leads: () => leadership.leases.some(({ isHeld }) => isHeld), resync: () => this.resync() },
+        either,
+      ),
     ];
     try {
       await Promise.all(parts);

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import type { Clock } from '../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../async/linked-signal.ts';
 import type { Kube } from '../kube/api.ts';
 import { campaign, LEASE_DURATIONS, type LeaseTerm, readLease } from '../kube/lease.ts';
@@ -14,8 +13,8 @@ export interface Leadership {
   onChange(listener: () => void): void;
   /** Campaigns until the signal is aborted, then releases the Leases. */
   run(signal: AbortSignal): Promise<void>;
-  /** For status and metrics. */
-  readonly held: readonly string[];
+  /** All Leases of the election, for status and metrics. */
+  readonly leases: readonly { readonly name: string; readonly isHeld: boolean }[];
 }
 
 /** One process, no election: a one-shot run, a dry run, a sidecar that owns its publication alone. */
@@ -28,7 +27,7 @@ export const alone: Leadership = {
       if (signal.aborted) return resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
     }),
-  held: [],
+  leases: [],
 };
 
 interface LeaseLeadershipOptions extends Runtime {
@@ -51,26 +50,42 @@ class FenceError extends Error {
   }
 }
 
+/** The MeshCertificates that share one Lease. */
+interface Shard {
+  readonly lease: string;
+  term: LeaseTerm | undefined;
+  /** Ends the campaign for the Lease. */
+  campaign: LinkedSignal | undefined;
+}
+
+const isLed = ({ term }: Shard): boolean => term?.isLeader() === true;
+
+/** How often shards are evened out. */
+const BALANCE_MS = 2 * LEASE_DURATIONS.retryMs;
+
 /** Leads the MeshCertificates whose shard's Lease this process holds. */
 export class LeaseLeadership implements Leadership {
   readonly #options: LeaseLeadershipOptions;
-  readonly #terms: (LeaseTerm | undefined)[];
+  readonly #shards: readonly Shard[];
   readonly #listeners: (() => void)[] = [];
 
   constructor(options: LeaseLeadershipOptions) {
+    const { name, shards } = options;
     this.#options = options;
-    this.#terms = Array.from({ length: options.shards }, () => undefined);
+    this.#shards = Array.from({ length: shards }, (_, at) => {
+      return { lease: shards === 1 ? name : `${name}-${at}`, term: undefined, campaign: undefined };
+    });
   }
 
   leads(key: string): boolean {
-    return this.#terms[this.#shardOf(key)]?.isLeader() === true;
+    return isLed(this.#shardOf(key));
   }
 
   fence(key: string): Fence {
     const shard = this.#shardOf(key);
     return {
       check: () => {
-        if (this.#terms[shard]?.isLeader() !== true) throw new FenceError(this.#leaseName(shard));
+        if (!isLed(shard)) throw new FenceError(shard.lease);
       },
     };
   }
@@ -79,51 +94,87 @@ export class LeaseLeadership implements Leadership {
     this.#listeners.push(listener);
   }
 
-  /** All Leases, whether this process holds them or not. */
-  get names(): readonly string[] {
-    return this.#terms.map((_, shard) => this.#leaseName(shard));
-  }
-
-  get held(): readonly string[] {
-    return this.#terms.flatMap((term, shard) => (term?.isLeader() ? [this.#leaseName(shard)] : []));
+  get leases(): Leadership['leases'] {
+    return this.#shards.map((shard) => ({ name: shard.lease, isHeld: isLed(shard) }));
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { shards } = this.#options;
-    const parts = this.#terms.map((_, shard) => this.#lead(shard, signal));
-    if (shards > 1) parts.push(this.#balance.run(signal));
+    const parts = this.#shards.map((shard) => this.#lead(shard, signal));
+    if (this.#shards.length > 1) parts.push(this.#balance(signal));
     await Promise.all(parts);
   }
 
-  readonly #givingUp = new Map<number, LinkedSignal>();
-
-  async #lead(shard: number, signal: AbortSignal): Promise<void> {
-    const { clock, shards } = this.#options;
+  async #lead(shard: Shard, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
     while (!signal.aborted) {
-      using give = linkedTo(signal);
-      this.#givingUp.set(shard, give);
-      const term = this.#campaign(this.#leaseName(shard), give.signal);
-      this.#terms[shard] = term;
-      for await (const _ of term.changes()) {
-        this.#changed();
-      }
+      using stop = linkedTo(signal);
+      const term = this.#campaign(shard.lease, stop.signal);
+      shard.campaign = stop;
+      shard.term = term;
+      for await (const _ of term.changes()) this.#changed();
       await term.ended;
-      this.#terms[shard] = undefined;
+      shard.term = undefined;
       this.#changed();
       // Given up for another replica: do not campaign until that replica had time to take the Lease.
-      if (!signal.aborted && shards > 1) await clock.sleep(2 * LEASE_DURATIONS.leaseMs, signal).catch(() => {});
+      if (!signal.aborted) await clock.sleep(2 * LEASE_DURATIONS.leaseMs, signal).catch(() => {});
     }
   }
 
-  readonly #balance = new Balance({
-    terms: () => this.#terms,
-    giveUp: (shard) => this.#givingUp.get(shard)?.abort(new Error('given up for another replica')),
-    campaign: (signal) => this.#campaign(`${this.#options.name}-handover`, signal),
-    kube: () => this.#options.kube,
-    lease: () => ({ namespace: this.#options.namespace, name: `${this.#options.name}-handover` }),
-    clock: () => this.#options.clock,
-    intervalMs: () => 2 * LEASE_DURATIONS.retryMs,
-  });
+  /**
+   * Evens out shards among replicas. A replica that holds at least two fewer than another takes the handover Lease,
+   * which requests a shard. A replica that holds at least two more than the holder of that Lease gives up one shard. One
+   * handover at a time.
+   */
+  async #balance(signal: AbortSignal): Promise<void> {
+    const lease = `${this.#options.name}-handover`;
+    let asking: { readonly stop: LinkedSignal; readonly ended: Promise<void> } | undefined;
+    const stopAsking = async () => {
+      const before = asking;
+      asking = undefined;
+      before?.stop.abort(new Error('no longer asking'));
+      await before?.ended;
+      before?.stop[Symbol.dispose]();
+    };
+    try {
+      while (!signal.aborted) {
+        await this.#options.clock.sleep(BALANCE_MS, signal);
+        const { mine, others } = this.#counts();
+        if (mine + 2 > Math.max(0, ...others.values())) await stopAsking();
+        else if (!asking) {
+          const stop = linkedTo(signal);
+          asking = { stop, ended: this.#campaign(lease, stop.signal).ended };
+        }
+        if (mine < 2 || asking) continue;
+        const asker = await this.#holderOf(lease, signal);
+        if (asker === undefined || mine < (others.get(asker) ?? 0) + 2) continue;
+        this.#shards.findLast(isLed)?.campaign?.abort(new Error('given up for another replica'));
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      await stopAsking();
+    }
+  }
+
+  /** How many shards this replica holds, and how many each other one. */
+  #counts(): { readonly mine: number; readonly others: ReadonlyMap<string, number> } {
+    const others = new Map<string, number>();
+    for (const shard of this.#shards) {
+      const holder = isLed(shard) ? undefined : replicaOf(shard.term?.holder);
+      if (holder !== undefined) others.set(holder, (others.get(holder) ?? 0) + 1);
+    }
+    return { mine: this.#shards.filter(isLed).length, others };
+  }
+
+  /** The replica that holds a Lease now. */
+  async #holderOf(name: string, signal: AbortSignal): Promise<string | undefined> {
+    const { kube, namespace, clock } = this.#options;
+    const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace, name };
+    const found = await kube.get(ref, signal).catch(() => undefined);
+    if (!found) return undefined;
+    const { holder, renewedAt, durationMs } = readLease(found);
+    return clock.now() - (renewedAt ?? 0) > durationMs ? undefined : replicaOf(holder);
+  }
 
   #campaign(name: string, signal: AbortSignal): LeaseTerm {
     const { kube, namespace, identity, clock, random, log } = this.#options;
@@ -134,97 +185,9 @@ export class LeaseLeadership implements Leadership {
     for (const listener of this.#listeners) listener();
   }
 
-  #leaseName(shard: number): string {
-    const { name, shards } = this.#options;
-    return shards === 1 ? name : `${name}-${shard}`;
-  }
-
-  #shardOf(key: string): number {
-    const { shards } = this.#options;
-    if (shards === 1) return 0;
-    return createHash('sha256').update(key).digest().readUInt32BE(0) % shards;
-  }
-}
-
-interface BalanceOptions {
-  readonly terms: () => readonly (LeaseTerm | undefined)[];
-  readonly giveUp: (shard: number) => void;
-  /** A campaign for the handover Lease. */
-  readonly campaign: (signal: AbortSignal) => LeaseTerm;
-  readonly kube: () => Kube;
-  readonly lease: () => { readonly namespace: string; readonly name: string };
-  readonly clock: () => Clock;
-  readonly intervalMs: () => number;
-}
-
-/**
- * Evens out shards among replicas. A replica that holds at least two fewer than another takes the handover Lease, which
- * requests a shard. A replica that holds at least two more than the holder of that Lease gives up one shard. One
- * handover at a time.
- */
-class Balance {
-  readonly #options: BalanceOptions;
-  #asking: { readonly stop: AbortController; readonly term: LeaseTerm } | undefined;
-
-  constructor(options: BalanceOptions) {
-    this.#options = options;
-  }
-
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, intervalMs } = this.#options;
-    try {
-      while (!signal.aborted) {
-        await clock().sleep(intervalMs(), signal);
-        const held = this.#held();
-        const mine = held.get('') ?? 0;
-        const most = Math.max(0, ...[...held].filter(([holder]) => holder !== '').map(([, count]) => count));
-        if (mine + 2 <= most) this.#ask(signal);
-        else await this.#stopAsking();
-        if (mine >= 2 && !this.#asking) await this.#answer(held, mine, signal);
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      await this.#stopAsking();
-    }
-  }
-
-  /** How many shards each replica holds; '' is this process. */
-  #held(): Map<string, number> {
-    const held = new Map<string, number>();
-    for (const term of this.#options.terms()) {
-      const holder = term?.isLeader() ? '' : replicaOf(term?.holder);
-      if (holder !== undefined) held.set(holder, (held.get(holder) ?? 0) + 1);
-    }
-    return held;
-  }
-
-  #ask(signal: AbortSignal): void {
-    if (this.#asking) return;
-    const stop = new AbortController();
-    this.#asking = { stop, term: this.#options.campaign(AbortSignal.any([signal, stop.signal])) };
-  }
-
-  async #stopAsking(): Promise<void> {
-    const asking = this.#asking;
-    this.#asking = undefined;
-    asking?.stop.abort(new Error('no longer asking'));
-    await asking?.term.ended;
-  }
-
-  async #answer(held: ReadonlyMap<string, number>, mine: number, signal: AbortSignal): Promise<void> {
-    const { kube, lease, clock, giveUp, terms } = this.#options;
-    const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', ...lease() };
-    const found = await kube()
-      .get(ref, signal)
-      .catch(() => undefined);
-    if (!found) return;
-    const { holder, renewedAt, durationMs } = readLease(found);
-    const asker = replicaOf(holder);
-    if (asker === undefined || clock().now() - (renewedAt ?? 0) > (durationMs ?? 0)) return;
-    if (mine < (held.get(asker) ?? 0) + 2) return;
-    const shard = terms().findLastIndex((term) => term?.isLeader());
-    if (shard >= 0) giveUp(shard);
+  #shardOf(key: string): Shard {
+    const at = createHash('sha256').update(key).digest().readUInt32BE(0) % this.#shards.length;
+    return this.#shards[at] as Shard;
   }
 }
 

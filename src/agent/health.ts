@@ -9,14 +9,13 @@ export interface HealthProblem {
 
 /** What is wrong with the agent itself, for /readyz: its configuration, its watches, its Lease. */
 export class Health {
-  readonly #leadership: Leadership | undefined;
+  readonly #leadership: Pick<Leadership, 'leases'>;
   /** Called at each read: why the cluster cannot be followed now. */
   watching: () => Error | undefined = () => undefined;
   readonly #problems = new Map<string, HealthProblem>();
   #configured = false;
 
-  /** Without `leadership` no Lease is used. */
-  constructor(leadership?: Leadership) {
+  constructor(leadership: Pick<Leadership, 'leases'>) {
     this.#leadership = leadership;
   }
 
@@ -36,9 +35,10 @@ export class Health {
   }
 
   read(): { ready: boolean; leader?: boolean; problems: readonly HealthProblem[] } {
+    const { leases } = this.#leadership;
     return {
       ready: this.#configured,
-      ...(this.#leadership ? { leader: this.#leadership.held.length > 0 } : {}),
+      ...(leases.length > 0 ? { leader: leases.some(({ isHeld }) => isHeld) } : {}),
       problems: [...this.#problems.values(), ...this.#watchProblem()],
     };
   }

@@ -24,7 +24,7 @@ import { type KubeObject, keyOf, type ObjectRef, type Resource } from '../object
 import type { Certificate } from '../pki/certificate.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
 import { type FileTexts, fileContents, fileTexts, readBelow } from './file-informer.ts';
-import type { SharedInformers } from './informers.ts';
+import type { Informer } from './informers.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
 const LARGEST_TOKEN = 65_536;
@@ -36,7 +36,7 @@ export interface HostOptions extends Runtime {
   readonly namespace: string;
   /** A value that several hosts read is read once for all who have the same one. */
   readonly share: Share;
-  readonly sharedInformers: SharedInformers;
+  readonly sharedInformers: Informer;
   readonly report: (error: Error) => void;
   /**
    * In place of `report` for a source that is followed, such as a ConfigMap or a file: why it may be out of date, and
@@ -68,7 +68,7 @@ class AdapterHost implements Host {
   readonly report: (error: Error) => void;
   readonly #reportStale: HostOptions['reportStale'];
   readonly #kube: Kube;
-  readonly #sharedInformers: SharedInformers;
+  readonly #sharedInformers: Informer;
   readonly #filesBelow: Allowed;
   readonly #allow: AllowList;
   /** The last token of a file that was judged: the proof holds for this very token, and for no other. */
@@ -219,7 +219,7 @@ async function tokenFile(path: string, below: Allowed): Promise<string> {
 }
 
 function configMap(
-  informers: SharedInformers,
+  informers: Informer,
   ref: ConfigMapRef,
   report: ReportStale,
   signal: AbortSignal,
@@ -230,7 +230,7 @@ function configMap(
 
 async function* clusterTrustBundle(
   kube: Kube,
-  informers: SharedInformers,
+  informers: Informer,
   name: string,
   report: ReportStale,
   signal: AbortSignal,
@@ -249,7 +249,7 @@ interface Reading<T> {
 
 /** A part of one object now, then whenever the part changes. */
 async function* partOf<T>(
-  informers: SharedInformers,
+  informers: Informer,
   resource: Resource,
   ref: Pick<ObjectRef, 'name' | 'namespace'>,
   { read, report, unserved }: Reading<T>,
@@ -266,7 +266,7 @@ async function* partOf<T>(
     },
     recovered: () => report(undefined),
   };
-  using view = informers.view(resource, ref.namespace, watcher, { name: ref.name });
+  using view = informers.view({ resource, namespace: ref.namespace, name: ref.name }, watcher);
   const key = keyOf({ apiVersion: resource.apiVersion, kind: resource.kind, ...ref });
   let last: { readonly part: T } | undefined;
   try {

@@ -9,7 +9,9 @@ import { EMISSARY_RESOURCES } from '../gateway/emissary/config.ts';
 import { connect } from '../kube/client.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type KubeObject, OWNER_LABEL, refOf } from '../objects/objects.ts';
-import { SharedInformers, type View } from './informers.ts';
+import { Informer, type View } from './informers.ts';
+
+const MAPPINGS = { resource: EMISSARY_RESOURCES.mappings, namespace: 'emissary' };
 
 const mapping = (name: string): KubeObject => ({
   apiVersion: 'getambassador.io/v3alpha1',
@@ -25,7 +27,7 @@ describe('a shared watch', () => {
     const logged: string[] = [];
     const write = () => {};
     const log = { debug: write, info: write, warn: write, error: (_: object, text: string) => logged.push(text) };
-    const discovery = new SharedInformers({
+    const discovery = new Informer({
       kube,
       clock: systemClock,
       random: () => 0.5,
@@ -33,13 +35,13 @@ describe('a shared watch', () => {
     });
     const seen = new Trigger();
     const { signal } = new AbortController();
-    using _broken = discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
+    using _broken = discovery.view(MAPPINGS, {
       failed: () => {},
       changed: () => {
         throw new TypeError('cannot read this');
       },
     });
-    using view = discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
+    using view = discovery.view(MAPPINGS, {
       failed: () => {},
       changed: () => seen.fire(),
     });
@@ -56,10 +58,10 @@ describe('a shared watch', () => {
     it(`continues for a watcher that closes one of its two views${owner === undefined ? '' : ' of one owner'}`, async () => {
       const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
-      const discovery = new SharedInformers({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
+      const discovery = new Informer({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
       const seen = new Trigger();
       const watcher = { failed: (error: Error) => assert.fail(error), changed: () => seen.fire() };
-      const viewOf = () => discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', watcher, { owner });
+      const viewOf = () => discovery.view(MAPPINGS, watcher, { owner });
       const [first, second] = [viewOf(), viewOf()];
       const limit = AbortSignal.timeout(10_000);
       while (!second.synced) await seen.wait(limit);
@@ -76,14 +78,13 @@ describe('a shared watch', () => {
   it('tells a view with an owner only of the objects that have or had its label', async () => {
     const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
-    const discovery = new SharedInformers({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
+    const discovery = new Informer({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
     const changes = new Trigger();
     const { signal } = new AbortController();
     const reached: string[] = [];
     const viewOf = (who: string, owner?: string): View =>
       discovery.view(
-        EMISSARY_RESOURCES.mappings,
-        'emissary',
+        MAPPINGS,
         {
           failed: (error) => assert.fail(error),
           changed: () => {
@@ -130,9 +131,9 @@ describe('a shared watch', () => {
     let attempts = 0;
     const failed = () => attempts++;
     const log = { ...silentLog, warn: failed, debug: failed };
-    const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log });
+    const discovery = new Informer({ kube, clock, random: () => 0.5, log });
     const viewOf = (words: string[]) =>
-      discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
+      discovery.view(MAPPINGS, {
         changed: () => words.push('changed'),
         failed: ({ message }) => words.push(message),
         recovered: () => words.push('recovered'),

@@ -6,7 +6,7 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { connect } from '../kube/client.ts';
 import { silentLog } from '../mesh/log.ts';
 import { MANAGED_BY_LABEL, type ObjectRef } from '../objects/objects.ts';
-import { ObjectInformers } from './informers.ts';
+import { ObjectInformer } from './informers.ts';
 
 const NO_OTHERS = { namespaces: [], kinds: [], seen: () => {} };
 
@@ -25,7 +25,7 @@ describe('object informers', () => {
           metadata: { name, namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } },
           stringData: { text },
         });
-      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by, ...NO_OTHERS });
+      const observer = new ObjectInformer({ kube, clock, random: () => 0.5, log: silentLog, by, ...NO_OTHERS });
       let changes = 0;
       const changed = () => {
         changes++;
@@ -54,7 +54,7 @@ describe('object informers', () => {
       const clock = new FakeClock();
       const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-      const observer = new ObjectInformers({
+      const observer = new ObjectInformer({
         kube,
         clock,
         random: () => 0.5,
@@ -99,7 +99,7 @@ describe('object informers', () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-    const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names', ...NO_OTHERS });
+    const observer = new ObjectInformer({ kube, clock, random: () => 0.5, log: silentLog, by: 'names', ...NO_OTHERS });
     let changes = 0;
     await api.outage(true);
     using view = observer.observe([secret('a')], { changed: () => changes++ });
@@ -127,7 +127,7 @@ describe('object informers', () => {
       const clock = new FakeClock();
       const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-      const observer = new ObjectInformers({
+      const observer = new ObjectInformer({
         kube,
         clock,
         random: () => 0.5,

@@ -1,10 +1,11 @@
 import { type Allowed, ANY } from '../config/allow.ts';
 import { isOurs } from '../core/plan.ts';
-import type { Kube, Selection } from '../kube/api.ts';
+import type { Scope } from '../gateway/gateway.ts';
+import type { Kube } from '../kube/api.ts';
 import { type FailedAttempt, type Reflector, reflect } from '../kube/reflector.ts';
 import { onlyNamed, RESOURCES, resourceOf } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
-import type { Log, Runtime } from '../mesh/log.ts';
+import type { Runtime } from '../mesh/log.ts';
 import {
   type KubeObject,
   keyOf,
@@ -17,22 +18,368 @@ import {
   withoutManagers,
 } from '../objects/objects.ts';
 
-export interface ObjectInformersOptions extends Runtime {
-  readonly kube: Kube;
-  /**
-   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind and
-   * namespace scope, for a Role that may list; an object without our label is then found only by writing.
-   */
-  readonly by: 'names' | 'labels';
-  /** With `labels`: the namespaces to watch; `ANY`: all of them with one watch. */
-  readonly namespaces: Allowed;
-  /** Kinds of gateways that are not built in. */
-  readonly kinds: readonly Resource[];
-  /** Called with each object as it was listed or changed, including the parts that are not stored. */
-  readonly seen: (object: KubeObject) => void;
+type Keys = ReadonlySet<string>;
+type Transform = (object: KubeObject) => KubeObject;
+
+interface WatchScope extends Scope {
+  readonly labelSelector?: string | undefined;
 }
 
-type Transform = ReturnType<typeof objectTransform>;
+interface InformerOptions extends Runtime {
+  readonly kube: Kube;
+  /** Makes what is stored of each object; absent: what is used of its kind. */
+  readonly keep?: Transform | undefined;
+  /** Called with each object as it was listed or changed, including the parts that are not stored. */
+  readonly seen?: ((object: KubeObject) => void) | undefined;
+}
+
+/** Receives changes: often, and synchronously. */
+export interface Watcher {
+  /**
+   * Keys (`keyOf`) of the objects that were added, changed or deleted; all keys, perhaps none, after the first list.
+   * `ours`: those of them that are now as we wrote them.
+   */
+  changed(keys: Keys, ours: Keys): void;
+  /** The watch does not work. Called once while it fails for the same reason, and not at each attempt. */
+  failed(error: Error): void;
+  /** The watch works again after a failure. */
+  recovered?(): void;
+}
+
+interface ViewOptions {
+  /** Drop `managedFields`, which the watcher does not use. */
+  readonly bare?: boolean | undefined;
+  /** A kind that the cluster does not serve counts as listed: it has no objects. */
+  readonly optional?: boolean | undefined;
+  /** Show only the objects with this owner label, and report only their changes. */
+  readonly owner?: string | undefined;
+  /** Report only the changes of the object with this key. */
+  readonly key?: string | undefined;
+}
+
+/** Watches that several share: one for each scope, closed with its last view. */
+export class Informer {
+  readonly #options: InformerOptions;
+  readonly #watches = new Map<string, Watch>();
+
+  constructor(options: InformerOptions) {
+    this.#options = options;
+  }
+
+  view(scope: WatchScope, watcher: Watcher, options: ViewOptions = {}): View {
+    const { resource, namespace, name, labelSelector } = scope;
+    const { bare, optional } = options;
+    const id = [resource.apiVersion, resource.plural, namespace, name, labelSelector, bare, optional].join('|');
+    let watch = this.#watches.get(id);
+    if (!watch) {
+      watch = new Watch(scope, options, this.#options, () => this.#watches.delete(id));
+      this.#watches.set(id, watch);
+    }
+    return new View(watch, watcher, options);
+  }
+
+  /** Why one of the watches is not up to date now. */
+  get problem(): Error | undefined {
+    return problemOf([...this.#watches.values()]);
+  }
+
+  /** Lists everything again: finds changes that a lost watch missed. */
+  resync(): void {
+    for (const { reflector } of this.#watches.values()) reflector.resync();
+  }
+}
+
+const problemOf = (all: readonly { readonly problem: Error | undefined }[]): Error | undefined =>
+  all.map(({ problem }) => problem).find((problem) => problem !== undefined);
+
+/** What one watches who watches everything. */
+const EVERYTHING = '';
+
+/**
+ * A shared view of one kind of object in one namespace, or in all. There are thousands of these, so it holds only its
+ * ends.
+ */
+export class View implements Disposable {
+  readonly #watch: Watch;
+  readonly #watcher: Watcher;
+  readonly #owner: string | undefined;
+  readonly #about: string;
+
+  constructor(watch: Watch, watcher: Watcher, { owner, key }: ViewOptions) {
+    this.#watch = watch;
+    this.#watcher = watcher;
+    this.#owner = owner;
+    this.#about = owner ?? key ?? EVERYTHING;
+    watch.join(watcher, this.#about, owner !== undefined);
+  }
+
+  get scope(): Scope {
+    return this.#watch.scope;
+  }
+
+  /** False until everything was listed once. Before that, the absence of an object proves nothing. */
+  get synced(): boolean {
+    return this.#watch.isListed || this.unserved;
+  }
+
+  /** The kind is optional, and the cluster does not serve it. */
+  get unserved(): boolean {
+    return this.#watch.unserved;
+  }
+
+  /** Why the view is not up to date now. */
+  get problem(): Error | undefined {
+    return this.#watch.problem;
+  }
+
+  items(): readonly KubeObject[] {
+    return this.#owner === undefined ? [...this.#watch.items().values()] : this.#watch.itemsOf(this.#owner);
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.#watch.get(key);
+  }
+
+  /** Whether the watch has shown our last write of this object; until then `get` returns the response to the write. */
+  readBack(key: string): boolean {
+    return this.#watch.readBack(key);
+  }
+
+  /** Takes the response to a write. */
+  wrote(object: KubeObject): void {
+    this.#watch.wrote(object);
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch.leave(this.#watcher, this.#about);
+  }
+}
+
+const NOTHING: ReadonlyMap<string, KubeObject> = new Map();
+const NONE: Keys = new Set();
+
+class Watch {
+  readonly scope: WatchScope;
+  readonly reflector: Reflector;
+  /** Whether the watchers know of the first list. */
+  isListed = false;
+  /** By what they watch: everything, what has an owner label, or the object with a key. One may be there repeatedly. */
+  readonly #watchers = new Map<string, readonly Watcher[]>();
+  /** Who knows of the failure that lasts; one that came later is notified at the next attempt. */
+  readonly #notified = new Set<Watcher>();
+  /** Responses to our writes that the watch has not shown yet. */
+  readonly #written = new Map<string, KubeObject>();
+  #index: OwnerIndex | undefined;
+  #wasUnserved = false;
+  readonly #isOptional: boolean;
+  readonly #options: InformerOptions;
+  readonly #keep: Transform | undefined;
+  readonly #stop = new AbortController();
+  readonly #unused: () => void;
+
+  /** `unused` is called when the last watcher has left and the watch has ended. */
+  constructor(
+    scope: WatchScope,
+    { bare, optional = false }: ViewOptions,
+    options: InformerOptions,
+    unused: () => void,
+  ) {
+    const { resource, namespace, name, labelSelector } = scope;
+    const { kube, clock, random, log, seen } = options;
+    this.scope = scope;
+    this.#isOptional = optional;
+    this.#options = options;
+    this.#unused = unused;
+    this.#keep =
+      options.keep ?? (resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined);
+    const keep = (object: KubeObject) => {
+      seen?.(object);
+      return this.#kept(object);
+    };
+    const selection = name === undefined ? { namespace, labelSelector } : onlyNamed(name, namespace);
+    this.reflector = reflect(kube, resource, selection, {
+      clock,
+      random,
+      log,
+      signal: this.#stop.signal,
+      keep,
+      onList: () => this.#dropDeleted(),
+      onError: (error, attempt) => this.#failed(error, attempt),
+      onRecovered: () => this.#recovered(),
+    });
+    void this.#follow();
+  }
+
+  get unserved(): boolean {
+    const { problem } = this.reflector;
+    return this.#isOptional && problem instanceof KubeError && problem.status === 404;
+  }
+
+  get problem(): Error | undefined {
+    return this.unserved ? undefined : this.reflector.problem;
+  }
+
+  /** What was listed before the definition was deleted is gone with it, whether or not the watch has shown that. */
+  items(): ReadonlyMap<string, KubeObject> {
+    return this.unserved ? NOTHING : this.reflector.items();
+  }
+
+  itemsOf(owner: string): readonly KubeObject[] {
+    const items = this.items();
+    const known = this.#index?.keysOf(owner).flatMap((key) => items.get(key) ?? []) ?? [];
+    // The label may have changed a moment ago.
+    return known.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] === owner);
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.unserved ? undefined : (this.#written.get(key) ?? this.reflector.items().get(key));
+  }
+
+  readBack(key: string): boolean {
+    return !this.#written.has(key);
+  }
+
+  wrote(object: KubeObject): void {
+    if (!this.#isSeen(object)) this.#written.set(keyOf(refOf(object)), this.#kept(object));
+  }
+
+  join(watcher: Watcher, about: string, isOwner: boolean): void {
+    add(this.#watchers, about, watcher);
+    if (isOwner) this.#index ??= new OwnerIndex(this.reflector.items());
+  }
+
+  leave(watcher: Watcher, about: string): void {
+    remove(this.#watchers, about, watcher);
+    this.#notified.delete(watcher);
+    if (this.#watchers.size > 0 || this.#stop.signal.aborted) return;
+    this.#stop.abort(new Error('no longer watched'));
+    this.#unused();
+  }
+
+  #kept(object: KubeObject): KubeObject {
+    return this.#keep ? this.#keep(object) : object;
+  }
+
+  #failed(error: Error, { isRepeated }: FailedAttempt): void {
+    this.#wasUnserved ||= this.unserved;
+    if (!isRepeated) this.#notified.clear();
+    this.#tell(this.#watchers.keys(), (watcher) => {
+      if (this.#notified.has(watcher)) return;
+      this.#notified.add(watcher);
+      if (this.unserved) watcher.changed(NONE, NONE);
+      else watcher.failed(error);
+    });
+  }
+
+  #recovered(): void {
+    this.#notified.clear();
+    const keys = new Set(this.#wasUnserved ? this.reflector.items().keys() : []);
+    this.#wasUnserved = false;
+    this.#tell(this.#watchers.keys(), (watcher) => {
+      watcher.recovered?.();
+      if (keys.size > 0) watcher.changed(keys, NONE);
+    });
+  }
+
+  async #follow(): Promise<void> {
+    for await (const keys of this.reflector.changes()) {
+      const ours = this.#ours(keys);
+      const owners = this.#index?.update(keys, this.reflector.items()) ?? [];
+      const concerned = this.isListed ? [EVERYTHING, ...owners, ...keys] : this.#watchers.keys();
+      this.isListed = true;
+      this.#tell(concerned, (watcher) => watcher.changed(keys, ours));
+    }
+  }
+
+  /** Those of the changed objects that are as we wrote them. What the watch has shown is no longer remembered apart. */
+  #ours(keys: Keys): Keys {
+    const ours = new Set<string>();
+    for (const key of keys) {
+      const wrote = this.#written.get(key);
+      if (!wrote) continue;
+      const seen = this.reflector.items().get(key);
+      if (seen?.metadata.resourceVersion === wrote.metadata.resourceVersion) ours.add(key);
+      if (this.#isSeen(wrote)) this.#written.delete(key);
+    }
+    return ours;
+  }
+
+  /** A list does not tell of an object that came and went since the watch before it. */
+  #dropDeleted(): void {
+    const all = [...this.#written];
+    const gone = all.flatMap(([key, wrote]) => (this.reflector.items().has(key) || !this.#isSeen(wrote) ? [] : [key]));
+    for (const key of gone) this.#written.delete(key);
+    this.#tell(gone, (watcher) => watcher.changed(new Set(gone), NONE));
+  }
+
+  /** Whether the watch has come as far as this write. If it then shows no object, somebody deleted it. */
+  #isSeen(wrote: KubeObject): boolean {
+    return version(this.reflector.version) >= version(wrote.metadata.resourceVersion);
+  }
+
+  /** Once to each. A watcher that throws must not stop the others, nor end the process. */
+  #tell(concerned: Iterable<string>, word: (watcher: Watcher) => void): void {
+    for (const watcher of new Set([...concerned].flatMap((about) => this.#watchers.get(about) ?? []))) {
+      try {
+        word(watcher);
+      } catch (err) {
+        this.#options.log.error({ err, resource: this.scope.resource.plural }, 'could not process a change');
+      }
+    }
+  }
+}
+
+/** Versions of one kind are comparable numbers in every API server that stores in etcd, and in our sandbox server. */
+function version(text = ''): bigint {
+  return /^\d+$/.test(text) ? BigInt(text) : -1n;
+}
+
+/** Mostly one for each key: an array takes a third of the memory of a set. */
+type Lists<T> = Map<string, readonly T[]>;
+
+function add<T>(lists: Lists<T>, key: string, one: T): void {
+  lists.set(key, [...(lists.get(key) ?? []), one]);
+}
+
+/** Once, if it is there repeatedly. */
+function remove<T>(lists: Lists<T>, key: string, one: T): void {
+  const all = lists.get(key) ?? [];
+  const at = all.indexOf(one);
+  const others = at < 0 ? all : all.toSpliced(at, 1);
+  if (others.length > 0) lists.set(key, others);
+  else lists.delete(key);
+}
+
+/** Which objects carry which owner label: of the objects of a thousand MeshCertificates, each needs only its own. */
+class OwnerIndex {
+  readonly #keys: Lists<string> = new Map();
+  readonly #owners = new Map<string, string>();
+
+  constructor(items: ReadonlyMap<string, KubeObject>) {
+    this.update(items.keys(), items);
+  }
+
+  /** The keys (`keyOf`) of the objects of one owner. */
+  keysOf(owner: string): readonly string[] {
+    return this.#keys.get(owner) ?? [];
+  }
+
+  /** Takes over what changed. Returns the owners whose objects these are, or were. */
+  update(changed: Iterable<string>, items: ReadonlyMap<string, KubeObject>): ReadonlySet<string> {
+    const concerned = new Set<string>();
+    for (const key of changed) {
+      const before = this.#owners.get(key);
+      const owner = items.get(key)?.metadata.labels?.[OWNER_LABEL];
+      for (const one of [before, owner]) if (one !== undefined) concerned.add(one);
+      if (before === owner) continue;
+      if (before !== undefined) remove(this.#keys, before, key);
+      if (owner !== undefined) add(this.#keys, owner, key);
+      if (owner === undefined) this.#owners.delete(key);
+      else this.#owners.set(key, owner);
+    }
+    return concerned;
+  }
+}
 
 /** One reconciler's view of the objects that it observes. */
 export interface ObjectView extends Disposable {
@@ -65,51 +412,55 @@ export interface ObjectWatcher extends Pick<Watcher, 'recovered'> {
   changed(): void;
 }
 
-/** The observed state of all objects that we manage, from watches that the reconcilers share. */
-export class ObjectInformers {
-  readonly #options: ObjectInformersOptions;
-  readonly #transform = objectTransform();
-  readonly #watches = new Map<string, Watch>();
+export interface ObjectInformerOptions extends Runtime {
+  readonly kube: Kube;
+  /**
+   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind and
+   * namespace scope, for a Role that may list; an object without our label is then found only by writing.
+   */
+  readonly by: 'names' | 'labels';
+  /** With `labels`: the namespaces to watch; `ANY`: all of them with one watch. */
+  readonly namespaces: Allowed;
+  /** Kinds of gateways that are not built in. */
+  readonly kinds: readonly Resource[];
+  /** Called with each object as it was listed or changed, including the parts that are not stored. */
+  readonly seen: (object: KubeObject) => void;
+}
 
-  constructor(options: ObjectInformersOptions) {
+/** The observed state of all objects that we manage. */
+export class ObjectInformer {
+  readonly #options: ObjectInformerOptions;
+  readonly #informer: Informer;
+
+  constructor(options: ObjectInformerOptions) {
+    const { kube, clock, random, log, seen } = options;
     this.#options = options;
+    this.#informer = new Informer({ kube, clock, random, log, seen, keep: objectTransform() });
   }
 
   observe(refs: readonly ObjectRef[], watcher: ObjectWatcher): ObjectView {
-    const watches = refs.map((ref) => this.#watchFor(ref));
-    return new WatchedObjects(refs.map(keyOf), watches, watcher);
+    return new WatchedObjects(
+      this.#informer,
+      refs.map((ref) => [keyOf(ref), this.#scopeOf(ref)]),
+      watcher,
+    );
   }
 
-  /** Why one of the watches is not up to date now. */
   get problem(): Error | undefined {
-    return [...this.#watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
+    return this.#informer.problem;
   }
 
-  /** Lists everything again: finds changes that a lost watch missed. */
   resync(): void {
-    for (const watch of this.#watches.values()) watch.resync();
+    this.#informer.resync();
   }
 
-  #watchFor(ref: ObjectRef): Watch {
-    const selection = this.#selection(ref);
-    const resource = resourceOf(ref, this.#options.kinds);
-    const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
-    let watch = this.#watches.get(id);
-    if (!watch) {
-      watch = new Watch(resource, selection, this.#options, this.#transform, () => this.#watches.delete(id));
-      this.#watches.set(id, watch);
-    }
-    return watch;
-  }
-
-  #selection(ref: ObjectRef): Selection {
-    if (this.#options.by === 'names') {
-      return { namespace: ref.namespace, fieldSelector: `metadata.name=${ref.name}` };
-    }
-    return {
-      ...(this.#options.namespaces === ANY ? {} : { namespace: ref.namespace }),
-      labelSelector: `${MANAGED_BY_LABEL}=meshcert`,
-    };
+  #scopeOf(ref: ObjectRef): WatchScope {
+    const { by, namespaces, kinds } = this.#options;
+    const { namespace, name } = ref;
+    const resource = resourceOf(ref, kinds);
+    if (by === 'names') return { resource, namespace, name };
+    const labelSelector = `${MANAGED_BY_LABEL}=meshcert`;
+    return { resource, namespace: namespaces === ANY ? undefined : namespace, labelSelector };
   }
 }
 
@@ -122,48 +473,45 @@ interface OwnWrites {
 }
 
 /** There are thousands of these, each of a few objects: arrays take a third of the memory of maps. */
-class WatchedObjects implements ObjectView {
+class WatchedObjects implements ObjectView, Watcher {
   readonly keys: readonly string[];
   /** In the order of the keys. */
-  readonly #watches: readonly Watch[];
+  readonly #views: readonly View[];
   readonly #watcher: ObjectWatcher;
   #writes: OwnWrites | undefined;
 
-  constructor(keys: readonly string[], watches: readonly Watch[], watcher: ObjectWatcher) {
-    this.keys = keys;
-    this.#watches = watches;
+  constructor(informer: Informer, scopes: readonly (readonly [string, WatchScope])[], watcher: ObjectWatcher) {
+    this.keys = scopes.map(([key]) => key);
     this.#watcher = watcher;
-    keys.forEach((key, at) => {
-      watches[at]?.subscribe(key, this);
-    });
+    this.#views = scopes.map(([key, scope]) => informer.view(scope, this, { key, optional: true }));
   }
 
   get synced(): boolean {
-    return this.#watches.every((watch) => watch.synced);
+    return this.#views.every(({ synced }) => synced);
   }
 
   get problem(): Error | undefined {
-    return this.#watches.map((watch) => watch.problem).find((problem) => problem !== undefined);
+    return problemOf(this.#views);
   }
 
   objects(): readonly KubeObject[] {
-    return this.keys.map((key, at) => this.#watches[at]?.get(key)).filter((object) => object !== undefined);
+    return this.keys.flatMap((key) => this.#view(key)?.get(key) ?? []);
   }
 
   get(ref: ObjectRef): KubeObject | undefined {
     const key = keyOf(ref);
-    return this.#watch(key)?.get(key);
+    return this.#view(key)?.get(key);
   }
 
   readBack(ref: ObjectRef): boolean {
     const key = keyOf(ref);
-    return this.#watch(key)?.readBack(key) ?? false;
+    return this.#view(key)?.readBack(key) ?? false;
   }
 
   wrote(object: KubeObject): void {
     const key = keyOf(refOf(object));
     this.#writes?.versions.set(key, object.metadata.resourceVersion);
-    this.#watch(key)?.wrote(object);
+    this.#view(key)?.wrote(object);
   }
 
   writing(): Disposable {
@@ -171,7 +519,7 @@ class WatchedObjects implements ObjectView {
     const versions = new Map<string, string | undefined>();
     this.#writes = { changed, versions };
     const isOurs = (key: string) =>
-      versions.has(key) && this.#watch(key)?.get(key)?.metadata.resourceVersion === versions.get(key);
+      versions.has(key) && this.#view(key)?.get(key)?.metadata.resourceVersion === versions.get(key);
     return {
       [Symbol.dispose]: () => {
         this.#writes = undefined;
@@ -180,10 +528,19 @@ class WatchedObjects implements ObjectView {
     };
   }
 
-  /** `isOurs`: it is now as we wrote it. */
-  changed(key: string, isOurs: boolean): void {
-    if (this.#writes) this.#writes.changed.add(key);
-    else if (!isOurs || this.keys.every((one, at) => this.#watches[at]?.readBack(one))) this.#watcher.changed();
+  changed(keys: Keys, ours: Keys): void {
+    const own = this.keys.filter((key) => keys.has(key));
+    // None of them: all were listed, or their kind is not served.
+    const concerned = own.length > 0 ? own : this.keys;
+    if (this.#writes) for (const key of concerned) this.#writes.changed.add(key);
+    else if (!concerned.every((key) => ours.has(key)) || this.keys.every((key) => this.#view(key)?.readBack(key))) {
+      this.#watcher.changed();
+    }
+  }
+
+  /** What was listed remains known, whether or not it is followed now. */
+  failed(error: Error): void {
+    if (this.#views.some(({ synced, problem }) => !synced && problem === error)) this.changed(NONE, NONE);
   }
 
   recovered(): void {
@@ -191,390 +548,11 @@ class WatchedObjects implements ObjectView {
   }
 
   [Symbol.dispose](): void {
-    this.keys.forEach((key, at) => {
-      this.#watches[at]?.unsubscribe(key, this);
-    });
+    for (const view of this.#views) view[Symbol.dispose]();
   }
 
-  #watch(key: string): Watch | undefined {
-    return this.#watches[this.keys.indexOf(key)];
-  }
-}
-
-class Watch {
-  readonly #reflector: Reflector;
-  readonly #stop = new AbortController();
-  /** Mostly one for each key: a reconciler may subscribe again before it ends its previous subscription. */
-  readonly #subscribers = new Map<string, readonly WatchedObjects[]>();
-  /** Responses to our writes that the watch has not shown yet. */
-  readonly #written = new Map<string, KubeObject>();
-  readonly #keep: Transform;
-  readonly #unused: () => void;
-
-  /** `unused` is called when no subscriber is left and the watch has ended. */
-  constructor(
-    resource: Resource,
-    selection: Selection,
-    options: ObjectInformersOptions,
-    transform: Transform,
-    unused: () => void,
-  ) {
-    this.#keep = transform;
-    this.#unused = unused;
-    const { kube, clock, random, log, seen } = options;
-    const onError = (_: Error, { isRepeated }: FailedAttempt) => {
-      // What was listed remains known, whether or not it is followed now, unless its definition is gone.
-      if (isRepeated || (this.#reflector.isSynced && !this.#unserved)) return;
-      for (const key of this.#subscribers.keys()) this.#tell(key, false);
-    };
-    const { signal } = this.#stop;
-    const keep = (object: KubeObject) => {
-      seen(object);
-      return transform(object);
-    };
-    const onList = () => this.#dropDeleted();
-    const onRecovered = () => {
-      for (const views of this.#subscribers.values()) for (const view of views) view.recovered();
-    };
-    this.#reflector = reflect(kube, resource, selection, {
-      clock,
-      random,
-      log,
-      signal,
-      onError,
-      onRecovered,
-      onList,
-      keep,
-    });
-    this.#pump().catch(() => {});
-  }
-
-  get #unserved(): boolean {
-    const { problem } = this.#reflector;
-    return problem instanceof KubeError && problem.status === 404;
-  }
-
-  /** A kind that the cluster does not serve has no objects, which counts as synced. */
-  get synced(): boolean {
-    return this.#reflector.isSynced || this.#unserved;
-  }
-
-  get problem(): Error | undefined {
-    return this.#unserved ? undefined : this.#reflector.problem;
-  }
-
-  get(key: string): KubeObject | undefined {
-    return this.#unserved ? undefined : (this.#written.get(key) ?? this.#reflector.items().get(key));
-  }
-
-  readBack(key: string): boolean {
-    return !this.#written.has(key);
-  }
-
-  wrote(object: KubeObject): void {
-    if (!this.#isSeen(object)) this.#written.set(keyOf(refOf(object)), this.#keep(object));
-  }
-
-  resync(): void {
-    this.#reflector.resync();
-  }
-
-  subscribe(key: string, one: WatchedObjects): void {
-    const others = this.#subscribers.get(key);
-    this.#subscribers.set(key, others ? [...others, one] : [one]);
-  }
-
-  unsubscribe(key: string, one: WatchedObjects): void {
-    const others = this.#subscribers.get(key)?.filter((other) => other !== one) ?? [];
-    if (others.length > 0) this.#subscribers.set(key, others);
-    else this.#subscribers.delete(key);
-    if (this.#subscribers.size > 0) return;
-    this.#stop.abort(new Error('no longer observed'));
-    this.#unused();
-  }
-
-  async #pump(): Promise<void> {
-    let first = true;
-    for await (const keys of this.#reflector.changes()) {
-      const ours = new Set<string>();
-      for (const key of keys) {
-        const wrote = this.#written.get(key);
-        const seen = this.#reflector.items().get(key);
-        if (wrote && seen?.metadata.resourceVersion === wrote.metadata.resourceVersion) ours.add(key);
-        if (wrote && this.#isSeen(wrote)) this.#written.delete(key);
-      }
-      for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key, ours.has(key));
-      first = false;
-    }
-  }
-
-  /** A list does not tell of an object that came and went since the watch before it. */
-  #dropDeleted(): void {
-    for (const [key, wrote] of this.#written) {
-      if (this.#reflector.items().has(key) || !this.#isSeen(wrote)) continue;
-      this.#written.delete(key);
-      this.#tell(key, false);
-    }
-  }
-
-  /** Whether the watch has come as far as this write. If it then shows no object, somebody deleted it. */
-  #isSeen(wrote: KubeObject): boolean {
-    return version(this.#reflector.version) >= version(wrote.metadata.resourceVersion);
-  }
-
-  #tell(key: string, isOurs: boolean): void {
-    for (const one of this.#subscribers.get(key) ?? []) one.changed(key, isOurs);
-  }
-}
-
-/** Versions of one kind are comparable numbers in every API server that stores in etcd, and in our sandbox server. */
-function version(text = ''): bigint {
-  return /^\d+$/.test(text) ? BigInt(text) : -1n;
-}
-
-interface SharedInformersOptions extends Runtime {
-  readonly kube: Kube;
-}
-
-/** Receives changes: often, and synchronously. */
-export interface Watcher {
-  /**
-   * Keys (`keyOf`) of the objects that were added, changed or deleted; all keys, perhaps none, after the first list.
-   */
-  changed(keys: ReadonlySet<string>): void;
-  /** The watch does not work. Called once while it fails for the same reason, and not at each attempt. */
-  failed(error: Error): void;
-  /** The watch works again after a failure. */
-  recovered?(): void;
-}
-
-interface ViewOptions {
-  /** Watch only the object with this name. */
-  readonly name?: string | undefined;
-  /** Drop `managedFields`, which the watcher does not use. */
-  readonly bare?: boolean | undefined;
-  /** A kind that the cluster does not serve counts as listed: it has no objects. */
-  readonly optional?: boolean | undefined;
-  /** Show only the objects with this owner label, and report only their changes. */
-  readonly owner?: string | undefined;
-}
-
-/** A shared view of one kind of object in one namespace, or in all. */
-export interface View extends Disposable {
-  /** False until everything was listed once. Before that, the absence of an object proves nothing. */
-  readonly synced: boolean;
-  /** The kind is optional, and the cluster does not serve it. */
-  readonly unserved: boolean;
-  /** Why the view is not up to date now. */
-  readonly problem: Error | undefined;
-  items(): readonly KubeObject[];
-  get(key: string): KubeObject | undefined;
-}
-
-/**
- * Watches of whole kinds, which several MeshCertificates share: one for each kind and namespace, closed with its
- * last view.
- */
-export class SharedInformers {
-  readonly #options: SharedInformersOptions;
-  readonly #watches = new Map<string, SharedWatch>();
-
-  constructor(options: SharedInformersOptions) {
-    this.#options = options;
-  }
-
-  /** `namespace` undefined: all namespaces. */
-  view(resource: Resource, namespace: string | undefined, watcher: Watcher, options: ViewOptions = {}): View {
-    const { name, bare = false, optional = false } = options;
-    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? '', bare, optional].join('/');
-    const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
-    let shared = this.#watches.get(id);
-    if (!shared) {
-      const unused = (watch: SharedWatch) => {
-        if (this.#watches.get(id) === watch) this.#watches.delete(id);
-      };
-      shared = new SharedWatch(resource, selection, { bare, optional }, this.#options, unused);
-      this.#watches.set(id, shared);
-    }
-    return new SharedView(shared, watcher, options.owner);
-  }
-
-  /** Lists everything again: finds changes that a lost watch missed. */
-  resync(): void {
-    for (const watch of this.#watches.values()) watch.reflector.resync();
-  }
-}
-
-/** There are thousands of these, so it holds only its ends. */
-class SharedView implements View {
-  readonly #shared: SharedWatch;
-  readonly #watcher: Watcher;
-  readonly #owner: string | undefined;
-
-  constructor(shared: SharedWatch, watcher: Watcher, owner: string | undefined) {
-    this.#shared = shared;
-    this.#watcher = watcher;
-    this.#owner = owner;
-    shared.join(watcher, owner);
-  }
-
-  get synced(): boolean {
-    const { isListed, reflector } = this.#shared;
-    return (this.#owner === undefined ? reflector.isSynced : isListed) || this.unserved;
-  }
-
-  get unserved(): boolean {
-    return this.#shared.unserved;
-  }
-
-  get problem(): Error | undefined {
-    return this.unserved ? undefined : this.#shared.reflector.problem;
-  }
-
-  items(): readonly KubeObject[] {
-    return this.#owner === undefined ? [...this.#shared.items().values()] : this.#shared.itemsOf(this.#owner);
-  }
-
-  get(key: string): KubeObject | undefined {
-    return this.#shared.items().get(key);
-  }
-
-  [Symbol.dispose](): void {
-    this.#shared.leave(this.#watcher, this.#owner);
-  }
-}
-
-const NOTHING: ReadonlyMap<string, KubeObject> = new Map();
-
-class SharedWatch {
-  /** By the number of its views: one watcher may have several. */
-  readonly #watchers = new Map<Watcher, number>();
-  readonly #ownWatchers = new Map<string, readonly Watcher[]>();
-  readonly #index = new OwnerIndex();
-  /** Who knows of the failure that lasts; one that came later is notified at the next attempt. */
-  readonly #notified = new Set<Watcher>();
-  readonly reflector: Reflector;
-  #wasUnserved = false;
-  /** The index has the first list. */
-  isListed = false;
-  readonly #optional: boolean;
-  readonly #stop = new AbortController();
-  readonly #resource: Resource;
-  readonly #log: Log;
-  readonly #unused: (watch: SharedWatch) => void;
-
-  /** `unused` is called when the last watcher has left and the watch has ended. */
-  constructor(
-    resource: Resource,
-    selection: Selection,
-    { bare, optional }: { readonly bare: boolean; readonly optional: boolean },
-    { kube, clock, random, log }: SharedInformersOptions,
-    unused: (watch: SharedWatch) => void,
-  ) {
-    this.#resource = resource;
-    this.#log = log;
-    this.#optional = optional;
-    this.#unused = unused;
-    this.reflector = reflect(kube, resource, selection, {
-      clock,
-      random,
-      log,
-      signal: this.#stop.signal,
-      keep: resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined,
-      onError: (error, attempt) => this.#failed(error, attempt),
-      onRecovered: () => this.#recovered(),
-    });
-    void this.#follow();
-  }
-
-  get unserved(): boolean {
-    const { problem } = this.reflector;
-    return this.#optional && problem instanceof KubeError && problem.status === 404;
-  }
-
-  /** What was listed before the definition was deleted is gone with it, whether or not the watch has shown that. */
-  items(): ReadonlyMap<string, KubeObject> {
-    return this.unserved ? NOTHING : this.reflector.items();
-  }
-
-  itemsOf(owner: string): readonly KubeObject[] {
-    const items = this.items();
-    const known = this.#index.keysOf(owner).flatMap((key) => items.get(key) ?? []);
-    // The label may have changed a moment ago.
-    return known.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] === owner);
-  }
-
-  join(watcher: Watcher, owner: string | undefined): void {
-    if (owner === undefined) this.#watchers.set(watcher, this.#viewsOf(watcher) + 1);
-    else this.#ownWatchers.set(owner, [...this.#watchersOf(owner), watcher]);
-  }
-
-  leave(watcher: Watcher, owner: string | undefined): void {
-    if (owner === undefined) {
-      const left = this.#viewsOf(watcher) - 1;
-      if (left > 0) this.#watchers.set(watcher, left);
-      else this.#watchers.delete(watcher);
-    } else {
-      const all = this.#watchersOf(owner);
-      const others = all.toSpliced(all.indexOf(watcher), 1);
-      if (others.length > 0) this.#ownWatchers.set(owner, others);
-      else this.#ownWatchers.delete(owner);
-    }
-    this.#notified.delete(watcher);
-    if (this.#watchers.size + this.#ownWatchers.size > 0) return;
-    this.#stop.abort(new Error('no longer watched'));
-    this.#unused(this);
-  }
-
-  #failed(error: Error, { isRepeated }: FailedAttempt): void {
-    this.#wasUnserved ||= this.unserved;
-    if (!isRepeated) this.#notified.clear();
-    const watchers = this.#all().filter((watcher) => !this.#notified.has(watcher));
-    for (const watcher of watchers) this.#notified.add(watcher);
-    this.#tell(watchers, (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
-  }
-
-  #recovered(): void {
-    this.#notified.clear();
-    const keys = new Set(this.#wasUnserved ? this.reflector.items().keys() : []);
-    this.#wasUnserved = false;
-    this.#tell(this.#all(), (watcher) => {
-      watcher.recovered?.();
-      if (keys.size > 0) watcher.changed(keys);
-    });
-  }
-
-  async #follow(): Promise<void> {
-    for await (const keys of this.reflector.changes()) {
-      const owners = this.#index.update(keys, this.reflector.items());
-      const concerned = [...this.#watchers.keys(), ...[...owners].flatMap((owner) => this.#watchersOf(owner))];
-      const watchers = this.isListed ? concerned : this.#all();
-      this.isListed = true;
-      this.#tell(watchers, (watcher) => watcher.changed(keys));
-    }
-  }
-
-  #viewsOf(watcher: Watcher): number {
-    return this.#watchers.get(watcher) ?? 0;
-  }
-
-  #watchersOf(owner: string): readonly Watcher[] {
-    return this.#ownWatchers.get(owner) ?? [];
-  }
-
-  #all(): readonly Watcher[] {
-    return [...this.#watchers.keys(), ...[...this.#ownWatchers.values()].flat()];
-  }
-
-  /** A watcher that throws must not stop the others, nor end the process. */
-  #tell(watchers: readonly Watcher[], word: (watcher: Watcher) => void): void {
-    for (const watcher of watchers) {
-      try {
-        word(watcher);
-      } catch (err) {
-        this.#log.error({ err, resource: this.#resource.plural }, 'could not process a change');
-      }
-    }
+  #view(key: string): View | undefined {
+    return this.#views[this.keys.indexOf(key)];
   }
 }
 
@@ -597,45 +575,6 @@ function withoutBulk(pod: KubeObject): KubeObject {
   };
 }
 
-/** Which objects carry which owner label: of the objects of a thousand MeshCertificates, each needs only its own. */
-class OwnerIndex {
-  /** Mostly one key for each owner: an array takes a third of the memory of a set. */
-  readonly #keys = new Map<string, readonly string[]>();
-  readonly #owners = new Map<string, string>();
-
-  /** The keys (`keyOf`) of the objects of one owner. */
-  keysOf(owner: string): readonly string[] {
-    return this.#keys.get(owner) ?? [];
-  }
-
-  /** Takes over what changed. Returns the owners whose objects these are, or were. */
-  update(changed: Iterable<string>, items: ReadonlyMap<string, KubeObject>): ReadonlySet<string> {
-    const concerned = new Set<string>();
-    for (const key of changed) {
-      const before = this.#owners.get(key);
-      const owner = items.get(key)?.metadata.labels?.[OWNER_LABEL];
-      if (before !== undefined) concerned.add(before);
-      if (owner !== undefined) concerned.add(owner);
-      if (before === owner) continue;
-      if (before !== undefined) this.#remove(key, before);
-      if (owner !== undefined) this.#add(key, owner);
-    }
-    return concerned;
-  }
-
-  #add(key: string, owner: string): void {
-    this.#owners.set(key, owner);
-    this.#keys.set(owner, [...this.keysOf(owner), key]);
-  }
-
-  #remove(key: string, owner: string): void {
-    this.#owners.delete(key);
-    const others = this.keysOf(owner).filter((one) => one !== key);
-    if (others.length > 0) this.#keys.set(owner, others);
-    else this.#keys.delete(owner);
-  }
-}
-
 /** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes in some namespaces. */
 const TEXTS = 64;
 
@@ -643,7 +582,7 @@ const TEXTS = 64;
  * Makes what is remembered of an observed object: all that is compared, and of the managers only ourselves. What a
  * thousand publications have in common, such as the bundle, exists once. A private key is never among that.
  */
-function objectTransform(): (object: KubeObject) => KubeObject {
+function objectTransform(): Transform {
   const shareText = sharedTexts();
   return (object) => {
     const { data } = object;

@@ -27,7 +27,7 @@ import { type JsonLimits, parseJson } from '../mesh/input.ts';
 import type { Log, Runtime } from '../mesh/log.ts';
 import { describe } from '../objects/objects.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { SharedInformers, type View, type Watcher } from './informers.ts';
+import { Informer, type View, type Watcher } from './informers.ts';
 import type { Amend, Passed, Sink, StatusRecord } from './reporter.ts';
 
 interface LiveOptions extends Runtime {
@@ -78,7 +78,7 @@ interface Awaited {
 /** Checks whether the gateways use what is published: condition Live, its metrics, and the nudge. */
 export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
-  readonly #informers: SharedInformers;
+  readonly #informers: Informer;
   /** One for each gateway that can be checked. */
   readonly #awaited = new Map<StatusRecord, readonly Awaited[]>();
   readonly #news = new Trigger();
@@ -87,7 +87,7 @@ export class LiveSink implements Sink, Watcher {
 
   constructor(options: LiveOptions) {
     this.#options = options;
-    this.#informers = new SharedInformers(options);
+    this.#informers = new Informer(options);
   }
 
   attach(amend: Amend): void {
@@ -122,9 +122,7 @@ export class LiveSink implements Sink, Watcher {
         loading,
         expected,
         desired,
-        views: scopes.map(({ resource, namespace, name }) =>
-          this.#informers.view(resource, namespace, this, { name, optional: true }),
-        ),
+        views: scopes.map((scope) => this.#informers.view(scope, this, { optional: true })),
         since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
         awaitedSince: now,
         lateSince: late?.lateSince ?? now,

@@ -23,7 +23,7 @@ import { type KubeObject, keyOf, type ObjectRef, RENEW_ANNOTATION, refOf } from 
 import type { Leadership } from './election.ts';
 import { createHost, Prober } from './host.ts';
 import { CrlStream, IdentityStream, opening } from './identities.ts';
-import type { ObjectInformers, ObjectView, ObjectWatcher, SharedInformers } from './informers.ts';
+import type { Informer, ObjectInformer, ObjectView, ObjectWatcher } from './informers.ts';
 import { type Fence, type PublishResult, publish } from './publisher.ts';
 import { type Report, type Reporter, RotationTracker } from './reporter.ts';
 import {
@@ -470,8 +470,8 @@ export class Reconciler {
 export interface Environment extends Runtime {
   readonly kube: Kube;
   readonly preflight: Preflight;
-  readonly objectInformers: ObjectInformers;
-  readonly sharedInformers: SharedInformers;
+  readonly objectInformers: ObjectInformer;
+  readonly sharedInformers: Informer;
   readonly share: Share;
   readonly bundles: Bundles;
   readonly batchGaps: BatchGaps;
@@ -712,11 +712,11 @@ class WriteAttempts {
 
 /** One reconciler's view of its own objects; follows the objects that routes add and remove. */
 class PublicationView implements Disposable {
-  readonly #observer: ObjectInformers;
+  readonly #observer: ObjectInformer;
   readonly #watcher: Required<ObjectWatcher>;
   #interest: ObjectView | undefined;
 
-  constructor(observer: ObjectInformers, watcher: Required<ObjectWatcher>) {
+  constructor(observer: ObjectInformer, watcher: Required<ObjectWatcher>) {
     this.#observer = observer;
     this.#watcher = watcher;
   }

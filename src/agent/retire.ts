@@ -26,7 +26,7 @@ import {
   preconditionOf,
   refOf,
 } from '../objects/objects.ts';
-import type { SharedInformers, View, Watcher } from './informers.ts';
+import type { Informer, View, Watcher } from './informers.ts';
 import type { Fence } from './publisher.ts';
 import type { RouteKeeping, RouteUser } from './routes.ts';
 import type { BatchGaps } from './write-order.ts';
@@ -166,7 +166,7 @@ export class Retiring implements Watcher, Disposable {
   #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
 
   constructor(
-    discovery: SharedInformers,
+    discovery: Informer,
     gateway: Gateway,
     { metadata, spec }: Pick<MeshCertificate, 'metadata' | 'spec'>,
     changed: () => void,
@@ -177,10 +177,7 @@ export class Retiring implements Watcher, Disposable {
     this.#owner = ownerLabel(metadata);
     this.#changed = changed;
     const { own } = gateway.routes.scopes(this.#input);
-    this.#view = (owner) =>
-      own.map(({ resource, namespace, name: only }) =>
-        discovery.view(resource, namespace, this, { name: only, bare: true, optional: true, owner }),
-      );
+    this.#view = (owner) => own.map((scope) => discovery.view(scope, this, { bare: true, optional: true, owner }));
     this.#views = this.#view(this.#owner);
   }
 

@@ -18,7 +18,7 @@ import type { Targeting, TargetRules } from '../mesh/cluster.ts';
 import { silentLog } from '../mesh/log.ts';
 import { FIELD_MANAGER, type KubeObject, OWNER_LABEL } from '../objects/objects.ts';
 import { alone } from './election.ts';
-import { SharedInformers } from './informers.ts';
+import { Informer } from './informers.ts';
 import { RouteKeeper, type RouteKeeperOptions } from './routes.ts';
 
 import { BatchGap } from './write-order.ts';
@@ -77,7 +77,7 @@ async function startWorld(options: Options) {
   const client = (userAgent: string) => connect({ kubeconfigText: api.kubeconfig(), userAgent, clock });
   const kube = client('keeper');
   const test = client('test');
-  const sharedInformers = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
+  const sharedInformers = new Informer({ kube, clock, random: () => 0.5, log: silentLog });
   const batchGap = new BatchGap(clock, [emissary]);
   const rules = new Rules();
   rules.set(LINKERD);
@@ -442,9 +442,9 @@ describe('shared informers', () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: FIELD_MANAGER, clock });
-    const sharedInformers = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
+    const sharedInformers = new Informer({ kube, clock, random: () => 0.5, log: silentLog });
     const nothing = { changed() {}, failed() {} };
-    const views = [1, 2, 3].map(() => sharedInformers.view(EMISSARY_RESOURCES.mappings, undefined, nothing));
+    const views = [1, 2, 3].map(() => sharedInformers.view({ resource: EMISSARY_RESOURCES.mappings }, nothing));
     try {
       await drive(clock, () => api.watches > 0 && views.every(({ synced }) => synced));
       await drive(clock, () => api.watches === 1);

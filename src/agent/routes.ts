@@ -20,7 +20,7 @@ import type { Targeting, TargetRules } from '../mesh/cluster.ts';
 import { codeOf, MeshError } from '../mesh/error.ts';
 import type { Runtime } from '../mesh/log.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, preconditionOf, refOf } from '../objects/objects.ts';
-import type { SharedInformers, View, Watcher } from './informers.ts';
+import type { Informer, View, Watcher } from './informers.ts';
 import type { Fence } from './publisher.ts';
 import type { BatchGap } from './write-order.ts';
 
@@ -52,7 +52,7 @@ const NO_OBJECTS: ObservedObjects = {
 export class RouteKeeper implements RouteKeeping, Watcher {
   readonly #options: RouteKeeperOptions;
   readonly #input: RouteInput<unknown>;
-  #informer: RouteInformer | undefined;
+  #view: RouteView | undefined;
   #rules: TargetRules | undefined;
   #judged: RouteJudgement<unknown> = { verdicts: [], targets: [] };
   /** Keys of our objects. */
@@ -75,7 +75,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   }
 
   get complete(): boolean {
-    return this.#informer?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
+    return this.#view?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
   }
 
   targets(): readonly unknown[] {
@@ -94,13 +94,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     if (signal.aborted) return OVER;
     const { sharedInformers, gateway, targeting } = this.#options;
     this.#running = signal;
-    this.#informer = new RouteInformer(
-      sharedInformers,
-      this,
-      gateway.routes,
-      this.#input,
-      ownerLabel(this.#input.meta),
-    );
+    this.#view = new RouteView(sharedInformers, this, gateway.routes, this.#input);
     signal.addEventListener('abort', this, { once: true });
     this.#judge();
     return targeting ? this.#followRules(targeting, signal) : OVER;
@@ -108,8 +102,8 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   /** The signal was aborted. */
   handleEvent(): void {
-    this.#informer?.[Symbol.dispose]();
-    this.#informer = undefined;
+    this.#view?.[Symbol.dispose]();
+    this.#view = undefined;
   }
 
   changed(): void {
@@ -161,10 +155,10 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   }
 
   #judge(): void {
-    const informer = this.#informer;
-    if (!informer || (this.#options.targeting && !this.#rules)) return;
+    const view = this.#view;
+    if (!view || (this.#options.targeting && !this.#rules)) return;
     const input = { ...this.#input, rules: this.#rules };
-    const observed = informer.observe(input);
+    const observed = view.observe(input);
     this.#existing = observed.own.map((object) => keyOf(refOf(object))).sort();
     this.#judged = this.#options.gateway.routes.judge(input, observed);
     this.#users = this.#judged.verdicts.flatMap(({ route, dependsOn }) =>
@@ -255,7 +249,7 @@ export interface RouteUser {
 export interface RouteKeeperOptions extends Runtime {
   readonly kube: Kube;
   /** Shared by all keepers of an agent. */
-  readonly sharedInformers: SharedInformers;
+  readonly sharedInformers: Informer;
   /** Judge and report, write nothing. */
   readonly dryRun: boolean;
   readonly certificate: Pick<MeshCertificate, 'metadata' | 'spec'>;
@@ -298,17 +292,10 @@ export interface RouteKeeping {
   run(signal: AbortSignal): Promise<void>;
 }
 
-/** A view of what a scope names. */
-interface Scoped {
-  readonly scope: Scope;
-  readonly view: View;
-}
-
-const NO_SCOPES: readonly Scope[] = [];
-const NOWHERE: ReadonlyMap<string, Scoped> = new Map();
+const NOWHERE: ReadonlyMap<string, View> = new Map();
 
 /** The inputs of one observation: of a thousand MeshCertificates, each has a few routes and objects of its own. */
-interface InformerSelection {
+interface Looked {
   readonly input: RouteInput<unknown>;
   readonly routes: readonly KubeObject[];
   readonly own: readonly KubeObject[];
@@ -318,35 +305,23 @@ interface InformerSelection {
  * One MeshCertificate's view of routes, of its own objects of the gateway's kinds, and of the objects behind its
  * routes.
  */
-class RouteInformer implements Disposable {
-  readonly #discovery: SharedInformers;
+class RouteView implements Disposable {
+  readonly #informer: Informer;
   readonly #watcher: Watcher;
   readonly #rules: Pick<Routes<unknown, unknown>, 'concern' | 'behind'>;
-  readonly #routes: readonly Concerning[];
-  readonly #own: readonly Scoped[];
+  readonly #routes: readonly View[];
+  readonly #own: readonly View[];
   #behind = NOWHERE;
-  #looked: InformerSelection | undefined;
+  #looked: Looked | undefined;
 
-  /** `owner`: the label of our objects. */
-  constructor(
-    discovery: SharedInformers,
-    watcher: Watcher,
-    rules: Routes<unknown, unknown>,
-    input: RouteInput<unknown>,
-    owner: string,
-  ) {
-    this.#discovery = discovery;
+  constructor(informer: Informer, watcher: Watcher, rules: Routes<unknown, unknown>, input: RouteInput<unknown>) {
+    this.#informer = informer;
     this.#watcher = watcher;
     this.#rules = rules;
     const { routes, own } = rules.scopes(input);
-    this.#routes = exact(routes.map((scope) => new Concerning(this.#matchesRoute, watcher, discovery, scope)));
-    this.#own = exact(
-      own.map((scope) => {
-        const { resource, namespace, name } = scope;
-        const view = discovery.view(resource, namespace, watcher, { name, bare: true, optional: true, owner });
-        return { scope, view };
-      }),
-    );
+    const owner = ownerLabel(input.meta);
+    this.#routes = routes.map((scope) => this.#concerning(scope));
+    this.#own = own.map((scope) => informer.view(scope, watcher, { bare: true, optional: true, owner }));
   }
 
   /**
@@ -355,16 +330,16 @@ class RouteInformer implements Disposable {
    */
   get complete(): boolean {
     return (
-      [...this.#routes, ...this.#own].every(({ view }) => view.synced) &&
-      [...this.#behind.values()].every(({ view }) => view.synced || view.problem !== undefined)
+      [...this.#routes, ...this.#own].every(({ synced }) => synced) &&
+      [...this.#behind.values()].every(({ synced, problem }) => synced || problem !== undefined)
     );
   }
 
   /** The observed objects; opens and closes watches as the routes point to other namespaces. */
   observe(input: RouteInput<unknown>): ObservedObjects {
-    const own = exact(this.#own.flatMap(({ view }) => view.items()));
+    const own = exact(this.#own.flatMap((view) => view.items()));
     const concerns = this.#rules.concern(input, own);
-    const routes = exact(this.#routes.flatMap(({ view }) => view.items().filter(concerns)));
+    const routes = exact(this.#routes.flatMap((view) => view.items().filter(concerns)));
     this.#looked = { input, routes, own };
     this.#look(this.#rules.behind(input, { routes, own }));
     const behind = [...this.#behind.values()];
@@ -372,52 +347,48 @@ class RouteInformer implements Disposable {
     return {
       routes,
       own,
-      behind: (kind) => behind.flatMap(({ scope, view }) => (scope.resource.kind === kind ? view.items() : [])),
-      unseen: this.#unseen(),
+      behind: (kind) => behind.flatMap((view) => (view.scope.resource.kind === kind ? view.items() : [])),
+      unseen: unseen(behind),
       hidden: (kind, namespace) => hidden(behind, kind, namespace),
-      unserved: new Set(all.flatMap(({ scope, view }) => (view.unserved ? [scope.resource.kind] : []))),
+      unserved: new Set(all.flatMap(({ scope, unserved }) => (unserved ? [scope.resource.kind] : []))),
     };
   }
 
   [Symbol.dispose](): void {
-    for (const { view } of [...this.#routes, ...this.#own]) view[Symbol.dispose]();
-    this.#look(NO_SCOPES);
+    for (const view of [...this.#routes, ...this.#own, ...this.#behind.values()]) view[Symbol.dispose]();
+  }
+
+  /** Passes on only the first news, and the changes that concern us. */
+  #concerning(scope: Scope): View {
+    const watcher = this.#watcher;
+    let isKnown = false;
+    const changed: Watcher['changed'] = (keys, ours) => {
+      const concerns = !isKnown || [...keys].some((key) => this.#matches(key, view.get(key)));
+      if (concerns) watcher.changed(keys, ours);
+      isKnown = true;
+    };
+    const view = this.#informer.view(scope, { changed, failed: (error) => watcher.failed(error) }, { optional: true });
+    return view;
   }
 
   /** Whether a change of this route is relevant: the route concerns us, or did at the last observation. */
-  readonly #matchesRoute = (key: string, object: KubeObject | undefined): boolean => {
+  #matches(key: string, object: KubeObject | undefined): boolean {
     const looked = this.#looked;
     if (looked?.routes.some((one) => isAt(one, key, object))) return true;
     if (object === undefined) return false;
     return !looked || this.#rules.concern(looked.input, looked.own)(object);
-  };
-
-  #unseen(): Map<string, string> {
-    const unseen = new Map<string, string>();
-    const late = [...this.#behind.values()].filter(({ view }) => !view.synced);
-    for (const { scope, view } of late) {
-      const { namespace = '' } = scope;
-      if (view.problem || !unseen.has(namespace)) unseen.set(namespace, view.problem?.message ?? 'being listed');
-    }
-    return unseen;
   }
 
   #look(wanted: readonly Scope[]): void {
-    const scopes = new Map(wanted.map((scope) => [idOf(scope), scope]));
-    const current = new Map<string, Scoped>();
-    for (const [id, behind] of this.#behind) {
-      if (scopes.has(id)) current.set(id, behind);
-      else behind.view[Symbol.dispose]();
+    const before = this.#behind;
+    const behind = new Map<string, View>();
+    for (const scope of wanted) {
+      const id = idOf(scope);
+      const view = behind.get(id) ?? before.get(id);
+      behind.set(id, view ?? this.#informer.view(scope, this.#watcher, { optional: true }));
     }
-    for (const [id, scope] of scopes) {
-      if (current.has(id)) continue;
-      const { resource, namespace, name } = scope;
-      current.set(id, {
-        scope,
-        view: this.#discovery.view(resource, namespace, this.#watcher, { name, optional: true }),
-      });
-    }
-    this.#behind = current.size === 0 ? NOWHERE : current;
+    for (const [id, view] of before) if (!behind.has(id)) view[Symbol.dispose]();
+    this.#behind = behind.size === 0 ? NOWHERE : behind;
   }
 }
 
@@ -427,13 +398,24 @@ const exact = <T>(list: readonly T[]): readonly T[] => [...list];
 const idOf = ({ resource, namespace, name }: Scope): string =>
   [resource.apiVersion, resource.plural, namespace, name].join('/');
 
-function hidden(behind: readonly Scoped[], kind: string, namespace: string | undefined): string | undefined {
+const stateOf = ({ problem }: View): string => problem?.message ?? 'being listed';
+
+function unseen(behind: readonly View[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const view of behind.filter(({ synced }) => !synced)) {
+    const { namespace = '' } = view.scope;
+    if (view.problem || !found.has(namespace)) found.set(namespace, stateOf(view));
+  }
+  return found;
+}
+
+function hidden(behind: readonly View[], kind: string, namespace: string | undefined): string | undefined {
   const covering = behind.filter(
     ({ scope }) => scope.resource.kind === kind && (scope.namespace === undefined || scope.namespace === namespace),
   );
   if (covering.length === 0) return 'not observed';
-  const late = covering.find(({ view }) => !view.synced);
-  return late && (late.view.problem?.message ?? 'being listed');
+  const late = covering.find(({ synced }) => !synced);
+  return late && stateOf(late);
 }
 
 /** Whether this is the current state under the key: equal to `object`, or absent. */
@@ -441,35 +423,6 @@ function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boo
   if (!object) return keyOf(refOf(one)) === key;
   const { name, namespace } = one.metadata;
   return name === object.metadata.name && namespace === object.metadata.namespace && one.kind === object.kind;
-}
-
-type Matches = (key: string, object: KubeObject | undefined) => boolean;
-
-/** A watcher that passes on only the changes that concern us, and the first list. */
-class Concerning implements Watcher {
-  readonly scope: Scope;
-  readonly view: View;
-  readonly #matches: Matches;
-  readonly #watcher: Watcher;
-  #listed = false;
-
-  constructor(matches: Matches, watcher: Watcher, discovery: SharedInformers, scope: Scope) {
-    const { resource, namespace, name } = scope;
-    this.scope = scope;
-    this.#matches = matches;
-    this.#watcher = watcher;
-    this.view = discovery.view(resource, namespace, this, { name, optional: true });
-  }
-
-  changed(keys: ReadonlySet<string>): void {
-    const concerned = !this.#listed || [...keys].some((key) => this.#matches(key, this.view.get(key)));
-    if (concerned) this.#watcher.changed(keys);
-    this.#listed = true;
-  }
-
-  failed(error: Error): void {
-    this.#watcher.failed(error);
-  }
 }
 
 interface RouteWriting {

@@ -241,11 +241,10 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
       })
     : alone;
   metrics.onCollect(() => {
-    if (!(leadership instanceof LeaseLeadership)) return;
-    for (const lease of leadership.names) metrics.leader.set({ lease }, leadership.held.includes(lease) ? 1 : 0);
+    for (const { name, isHeld } of leadership.leases) metrics.leader.set({ lease: name }, isHeld ? 1 : 0);
   });
   const fromResources = flags.config === undefined && flags.environment === undefined;
-  const health = new Health(flags.leaderElect ? leadership : undefined);
+  const health = new Health(leadership);
   const { adapters, failures } = await loadAdapters(flags.adapter);
   for (const { code, message } of failures) {
     log.error({ code }, `${message}; MeshCertificates of other meshes are served`);

@@ -12,7 +12,7 @@ const never: Leadership = {
   fence: () => ({ check() {} }),
   onChange() {},
   run: (signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
-  held: [],
+  leases: [],
 };
 
 /** The stored status, as any client of the API server reads it. */

@@ -1,5 +1,5 @@
 import { createHost, type HostOptions } from '../../src/agent/host.ts';
-import { SharedInformers } from '../../src/agent/informers.ts';
+import { Informer } from '../../src/agent/informers.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';
@@ -15,7 +15,7 @@ export function hostFor(kube: Kube, changes: Partial<HostOptions> = {}): Host {
     kube,
     namespace: 'emissary',
     share: sharing(),
-    sharedInformers: new SharedInformers({ ...shared, kube }),
+    sharedInformers: new Informer({ ...shared, kube }),
     report: () => {},
     reportStale: () => {},
     filesBelow: ANY,

@@ -6,7 +6,7 @@ export class SwitchedLeadership implements Leadership {
   #leads: boolean;
   readonly fence = alone.fence;
   readonly run = alone.run;
-  readonly held = alone.held;
+  readonly leases = alone.leases;
 
   constructor(leads: boolean) {
     this.#leads = leads;

@@ -37,7 +37,7 @@ interface TransportOptions {
   /** Called with the limit on concurrent writes, whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
   /** Called for each request that was answered, with its HTTP status, and for each that was not, with 0. */
-  readonly answered?: ((called: RequestContext, status: number) => void) | undefined;
+  readonly answered: (called: RequestContext, status: number) => void;
   /** Called with the time of the server's clock, in epoch ms, cut to whole seconds. */
   readonly dated?: ((serverMs: number) => void) | undefined;
 }
@@ -192,12 +192,12 @@ export class Transport {
     try {
       const options = { ...request, agent: this.#current(access)[pool] };
       const response = await requestOnce(access, options, body, limit);
-      this.#options.answered?.(exchange.called, response.statusCode ?? 0);
+      this.#options.answered(exchange.called, response.statusCode ?? 0);
       const date = Date.parse(response.headers.date ?? '');
       if (!Number.isNaN(date)) this.#options.dated?.(date);
       return response;
     } catch (error) {
-      this.#options.answered?.(exchange.called, 0);
+      this.#options.answered(exchange.called, 0);
       // Our own deadline passed: a silent server gets fewer requests too.
       const isSilent = limit.reason instanceof KubeError;
       if (!limit.aborted || isSilent) turn?.answered(0, undefined);
