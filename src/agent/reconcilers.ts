@@ -108,7 +108,7 @@ export class Reconcilers {
   async #pause(running: RunningReconciler, err: Error): Promise<void> {
     const { certificate } = running;
     this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a reconciler failed and restarts');
-    this.#env.reporter.trouble(certificate, err);
+    this.#env.reporter.failed(certificate, err);
     running.stop = new AbortController();
     await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
   }

@@ -6,6 +6,7 @@ import type { PlanStep } from '../core/plan.ts';
 import type { Problem } from '../core/problem.ts';
 import { type Condition, type PublicationStatus, reportedStatus, setConditions } from '../core/status.ts';
 import { type StatusInput, statusOf } from '../core/status-of.ts';
+import { codeOf } from '../mesh/error.ts';
 import { leafOf } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import { keyOf, refOf } from '../objects/objects.ts';
@@ -19,9 +20,9 @@ export interface Sink {
   status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, record: StatusRecord): void;
   /** The watch shows that the resource carries the reported status. */
   seen?(certificate: MeshCertificate, record: StatusRecord): void;
-  /** A failure that is retried automatically. */
-  trouble?(certificate: MeshCertificate, error: Error): void;
-  /** The MeshCertificate is no longer desired; without `record`, nothing but trouble was reported about it. */
+  /** A failure occurred, and is retried automatically. As long as it lasts, `lastError` of the status shows it. */
+  failure?(certificate: MeshCertificate, problem: Problem): void;
+  /** The MeshCertificate is no longer desired; without `record`, nothing but failures was reported about it. */
   forget?(certificate: MeshCertificate, record: StatusRecord | undefined): void;
   /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;
@@ -89,8 +90,9 @@ export class Reporter {
     for (const sink of this.#sinks) sink.status?.(status, before, passed, record);
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
-    for (const sink of this.#sinks) sink.trouble?.(certificate, error);
+  failed(certificate: MeshCertificate, error: Error | Problem): void {
+    const problem = { code: codeOf(error, 'ERR_UNKNOWN'), message: error.message };
+    for (const sink of this.#sinks) sink.failure?.(certificate, problem);
   }
 
   forget(certificate: MeshCertificate): void {
@@ -103,9 +105,9 @@ export class Reporter {
 }
 
 /** What still holds after a reconcile: an amendment writes and rotates nothing, and a decision takes much memory. */
-function withoutDeeds({ certificate, failure, inForce, leading, breakerOpenMs, dryRun }: Report): Passed {
+function withoutDeeds({ certificate, inForce, leading, breakerOpenMs, dryRun }: Report): Passed {
   const none = { outcome: undefined, rotation: undefined, repair: false };
-  return { certificate, failure, inForce, leading, breakerOpenMs, dryRun, ...none };
+  return { certificate, inForce, leading, breakerOpenMs, dryRun, ...none };
 }
 
 function gistOf(status: PublicationStatus | undefined): string {
@@ -118,8 +120,6 @@ function gistOf(status: PublicationStatus | undefined): string {
 export interface Passed {
   readonly certificate: MeshCertificate;
   readonly outcome: PublishResult | undefined;
-  /** The newest failure of mesh, cluster or plan since the last success. */
-  readonly failure: Problem | undefined;
   /** Read back from the watch and verified: the observed objects are the desired ones. */
   readonly inForce: boolean;
   readonly leading: boolean;

@@ -2,17 +2,15 @@ import { isDeepStrictEqual } from 'node:util';
 import { ROOT_CONTEXT, type Tracer, trace } from '@opentelemetry/api';
 import type { Clock } from '../async/clock.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { reasonOf } from '../core/problem.ts';
+import { type Problem, reasonOf } from '../core/problem.ts';
 import { isProgress, isTrouble, type PublicationStatus } from '../core/status.ts';
 import type { EventSubject, Recorder } from '../kube/events.ts';
 import { REPEAT_MS } from '../kube/reflector.ts';
-import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
-import { safeMessage } from '../mesh/secrets.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { deriveSeries, forget, type Metrics, type Observed } from '../telemetry/metrics.ts';
 import type { WrittenObject } from './publisher.ts';
-import type { Passed, Report, Sink, StatusRecord } from './reporter.ts';
+import type { Passed, Sink, StatusRecord } from './reporter.ts';
 
 /** What was logged about one MeshCertificate. */
 interface LoggedState {
@@ -50,22 +48,18 @@ export class LogSink implements Sink {
       const isBad = isTrouble(condition);
       const isRecovery = type === 'Degraded' && condition.status === 'False' && old?.status === 'True';
       // The failure itself and a refused spec were logged when they occurred.
-      const {
-        failure,
-        certificate: { refused },
-      } = report;
-      const isSaid = reason === 'Writing' || [failure, refused].some((one) => one && reason === reasonOf(one.code));
+      const known = [status.lastError, report.certificate.refused];
+      const isSaid = reason === 'Writing' || known.some((one) => one && reason === reasonOf(one.code));
       const level = !report.leading || !old || isSaid ? 'debug' : isBad ? 'warn' : isRecovery ? 'info' : 'debug';
       this.#log[level]({ certificate, condition: type, status: condition.status, reason }, message);
     }
     if (report.leading) this.#logEnding(certificate, status);
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
+  failure(certificate: MeshCertificate, { code, message }: Problem): void {
     const name = nameOf(certificate);
-    const code = codeOf(error, 'ERR_UNKNOWN');
-    this.#repeated(name, `${code} ${error.message}`, (level, times) =>
-      this.#log[level]({ certificate: name, code, ...(times > 1 ? { times } : {}) }, error.message),
+    this.#repeated(name, `${code} ${message}`, (level, times) =>
+      this.#log[level]({ certificate: name, code, ...(times > 1 ? { times } : {}) }, message),
     );
   }
 
@@ -195,9 +189,8 @@ export class EventSink implements Sink {
     }
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
-    const reason = reasonOf(codeOf(error, 'ERR_UNKNOWN'));
-    this.#recorder.event(subject(certificate), 'Warning', reason, error.message);
+  failure(certificate: MeshCertificate, { code, message }: Problem): void {
+    this.#recorder.event(subject(certificate), 'Warning', reasonOf(code), message);
   }
 }
 
@@ -248,7 +241,7 @@ export class MetricsSink implements Sink {
     const tally = this.#tallies.get(record) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
     this.#tallies.set(record, tally);
     tally.breakerOpen = report.breakerOpenMs > 0;
-    if (report.inForce && !report.failure) tally.lastSuccess = this.#clock.now();
+    if (report.inForce && !status.lastError) tally.lastSuccess = this.#clock.now();
     for (const { ref, action } of report.outcome?.written ?? []) {
       metrics.writes.inc({ kind: ref.kind, action });
       if (report.repair) metrics.driftRepairs.inc({ kind: ref.kind });
@@ -261,9 +254,9 @@ export class MetricsSink implements Sink {
     }
   }
 
-  trouble({ metadata }: MeshCertificate, error: Error): void {
+  failure({ metadata }: MeshCertificate, { code }: Problem): void {
     const { namespace = '', name } = metadata;
-    this.#metrics.failures.inc({ namespace, name, code: codeOf(error, 'ERR_UNKNOWN') });
+    this.#metrics.failures.inc({ namespace, name, code });
   }
 
   forget({ metadata }: MeshCertificate, record: StatusRecord | undefined): void {
@@ -344,7 +337,7 @@ export class OnceSink implements Sink {
   readonly #finish: () => void;
   #expected: ReadonlyMap<string, string> | undefined;
   readonly #ready = new Set<string>();
-  readonly #troubles = new Map<string, string>();
+  readonly #failures = new Map<string, string>();
 
   constructor(finish: () => void) {
     this.#finish = finish;
@@ -364,12 +357,12 @@ export class OnceSink implements Sink {
   explain(): string {
     const open = [...(this.#expected ?? [])].filter(([key]) => !this.#ready.has(key));
     if (this.#expected === undefined) return '  no MeshCertificates were read';
-    return open.map(([key, name]) => `  ${name}: ${this.#troubles.get(key) ?? 'no result yet'}`).join('\n');
+    return open.map(([key, name]) => `  ${name}: ${this.#failures.get(key) ?? 'no result yet'}`).join('\n');
   }
 
-  status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
+  status({ lastError }: PublicationStatus, _before: PublicationStatus | undefined, report: Passed): void {
     const key = keyOf(refOf(report.certificate));
-    if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
+    if (lastError) this.#failures.set(key, `${lastError.code}: ${lastError.message}`);
     // A dry run stores nothing, so there is nothing to read back: an accepted write is the most it can achieve.
     const { outcome } = report;
     const accepted = outcome && outcome.problems.length + outcome.skipped.length === 0 && report.dryRun;
