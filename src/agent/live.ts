@@ -28,7 +28,7 @@ import type { Log, Runtime } from '../mesh/log.ts';
 import { describe } from '../objects/objects.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { SharedInformers, type View, type Watcher } from './informers.ts';
-import type { Amend, Passed, Sink, StatusRecord } from './reporter.ts';
+import type { Amend, ReconcileResult, Sink, StatusEntry } from './reporter.ts';
 
 interface LiveOptions extends Runtime {
   /** Each is asked for the gateways of its kind alone: another kind would misread the answer. */
@@ -80,7 +80,7 @@ export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
   readonly #informers: SharedInformers;
   /** One for each gateway that can be checked. */
-  readonly #awaited = new Map<StatusRecord, readonly Awaited[]>();
+  readonly #awaited = new Map<StatusEntry, readonly Awaited[]>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
   #running = false;
@@ -94,15 +94,20 @@ export class LiveSink implements Sink, Watcher {
     this.#amend = amend;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
+  status(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    report: ReconcileResult,
+    entry: StatusEntry,
+  ): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
     if (!leading || dryRun) {
-      this.#drop(record);
+      this.#drop(entry);
       return;
     }
     if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
-    const known = this.#awaited.get(record);
+    const known = this.#awaited.get(entry);
     const wanted = this.#expected(certificate, desired);
     if (wanted.length === 0) return;
     if (
@@ -134,14 +139,14 @@ export class LiveSink implements Sink, Watcher {
       };
     });
     // After the new views are open, so that what they share stays.
-    this.#drop(record);
-    this.#awaited.set(record, awaited);
+    this.#drop(entry);
+    this.#awaited.set(entry, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#drop(record);
+  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
+    if (entry) this.#drop(entry);
   }
 
   /** A watched status has changed. */
@@ -164,9 +169,9 @@ export class LiveSink implements Sink, Watcher {
     });
   }
 
-  #drop(record: StatusRecord): void {
-    for (const { views } of this.#awaited.get(record) ?? []) for (const view of views) view[Symbol.dispose]();
-    this.#awaited.delete(record);
+  #drop(entry: StatusEntry): void {
+    for (const { views } of this.#awaited.get(entry) ?? []) for (const view of views) view[Symbol.dispose]();
+    this.#awaited.delete(entry);
   }
 
   async #run(): Promise<void> {
@@ -209,10 +214,10 @@ export class LiveSink implements Sink, Watcher {
         return { kind, bodies, failures };
       }),
     );
-    for (const [record, all] of [...this.#awaited]) {
+    for (const [entry, all] of [...this.#awaited]) {
       for (const awaited of all) {
         const found = this.#judge(awaited, answers);
-        if (found && this.#awaited.get(record) === all) await this.#tell(awaited, found, all);
+        if (found && this.#awaited.get(entry) === all) await this.#tell(awaited, found, all);
       }
     }
   }

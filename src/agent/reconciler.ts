@@ -37,12 +37,12 @@ import { type Fence, type PublishResult, publish } from './publisher.ts';
 import { type Report, type Reporter, RotationTracker } from './reporter.ts';
 import {
   deletionWaits,
+  type GatewaysInUse,
+  gatewaysInUse,
   isDeleting,
   isDeletionJudged,
   isRetired,
-  type Recorded,
   Retiring,
-  recordOf,
   reportOf,
   retireAll,
   settleFinalizer,
@@ -98,7 +98,7 @@ export class Reconciler {
   #isRetired = false;
 
   /** `before`: the gateways of the previous spec, if this agent knows it. */
-  constructor(given: MeshCertificate, adapter: Adapter, env: Environment, before?: Recorded) {
+  constructor(given: MeshCertificate, adapter: Adapter, env: Environment, before?: GatewaysInUse) {
     const certificate = withLeft(given, env.gateways, before);
     this.certificate = certificate;
     this.#adapter = adapter;
@@ -524,8 +524,8 @@ export class Reconciler {
   }
 
   /** The gateways that have objects, for the status and for the reconciler of the next spec. */
-  get inUse(): Recorded {
-    return recordOf(this.#gateways, this.certificate.metadata.namespace ?? '');
+  get inUse(): GatewaysInUse {
+    return gatewaysInUse(this.#gateways, this.certificate.metadata.namespace ?? '');
   }
 
   get #deletionWaits(): Problem | undefined {

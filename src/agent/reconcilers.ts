@@ -5,13 +5,13 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { type Environment, Reconciler } from './reconciler.ts';
 
-import type { Recorded } from './retire.ts';
+import type { GatewaysInUse } from './retire.ts';
 
 interface RunningReconciler {
   readonly adapter: Adapter;
   certificate: MeshCertificate;
   /** The gateways of the spec before. */
-  readonly inUse: Recorded | undefined;
+  readonly inUse: GatewaysInUse | undefined;
   /** Replaced at each restart. */
   reconciler: Reconciler | undefined;
   /** Ends the current run, or the pause before the next one. */

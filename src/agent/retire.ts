@@ -98,7 +98,7 @@ export async function retireAll(
 ): Promise<boolean> {
   const { namespace = '' } = certificate.metadata;
   const owner = ownerLabel(certificate.metadata);
-  const spacing = env.batchGaps.of(namespace);
+  const gap = env.batchGaps.of(namespace);
   const uses = gatewaysOf(certificate.spec, env.gateways);
   const own = used.flatMap(({ retiring }) => retiring.own());
   const refs = new Map([...publicationRefs(certificate, uses), ...own].map((ref) => [keyOf(ref), ref]));
@@ -109,7 +109,7 @@ export async function retireAll(
     });
     if (live?.metadata.labels?.[OWNER_LABEL] !== owner) continue;
     const gateway = gatewayOf(ref, env.gateways);
-    const turn = await (gateway ? spacing.beforeGateway(gateway.kind, signal) : spacing.beforeSecret(signal));
+    const turn = await (gateway ? gap.beforeGateway(gateway.kind, signal) : gap.beforeSecret(signal));
     try {
       if (!isFree()) return false;
       fence.check();
@@ -169,7 +169,7 @@ export class Retiring implements Watcher, Disposable {
   #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
 
   constructor(
-    discovery: SharedInformers,
+    informers: SharedInformers,
     gateway: Gateway,
     { metadata, spec }: Pick<MeshCertificate, 'metadata' | 'spec'>,
     changed: () => void,
@@ -182,7 +182,7 @@ export class Retiring implements Watcher, Disposable {
     const { own } = gateway.routes.scopes(this.#input);
     this.#view = (owner) =>
       own.map(({ resource, namespace, name: only }) =>
-        discovery.view(resource, namespace, this, { name: only, bare: true, optional: true, owner }),
+        informers.view(resource, namespace, this, { name: only, bare: true, optional: true, owner }),
       );
     this.#views = this.#view(this.#owner);
   }
@@ -299,7 +299,7 @@ export class Retiring implements Watcher, Disposable {
 const itemsOf = (views: readonly View[]): readonly KubeObject[] => views.flatMap((view) => view.items());
 
 /** By kind of gateway, what `LeftFields.of` returns for it. */
-export type Recorded = NonNullable<PublicationStatus['gateways']>;
+export type GatewaysInUse = NonNullable<PublicationStatus['gateways']>;
 
 /**
  * The MeshCertificate with the gateways that its spec had before, each configured to retire what is left of it. `before`:
@@ -308,7 +308,7 @@ export type Recorded = NonNullable<PublicationStatus['gateways']>;
 export function withLeft(
   certificate: MeshCertificate,
   gateways: readonly Gateway[],
-  before: Recorded | undefined,
+  before: GatewaysInUse | undefined,
 ): MeshCertificate {
   const { spec, status } = certificate;
   const recorded = before ?? (status as Partial<PublicationStatus> | undefined)?.gateways ?? {};
@@ -321,7 +321,7 @@ export function withLeft(
 }
 
 /** What the status must remember: the gateways of the spec, and those of which something is left. */
-export function recordOf(used: readonly UsedGateway[], namespace: string): Recorded {
+export function gatewaysInUse(used: readonly UsedGateway[], namespace: string): GatewaysInUse {
   return Object.fromEntries(
     used.flatMap((one) => {
       const { gateway, config, isLeft } = one;

@@ -10,7 +10,7 @@ import type { Log } from '../mesh/log.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { deriveSeries, forget, type Metrics, type Observed } from '../telemetry/metrics.ts';
 import type { WrittenObject } from './publisher.ts';
-import type { Passed, Sink, StatusRecord } from './reporter.ts';
+import type { ReconcileResult, Sink, StatusEntry } from './reporter.ts';
 
 /** What was logged about one MeshCertificate. */
 interface LoggedState {
@@ -34,7 +34,7 @@ export class LogSink implements Sink {
     this.#clock = clock;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: ReconcileResult): void {
     const certificate = nameOf(report.certificate);
     this.#logWrites(certificate, status, before, report);
     if (status.held && status.held.fingerprint !== before?.held?.fingerprint) {
@@ -71,7 +71,7 @@ export class LogSink implements Sink {
     certificate: string,
     status: PublicationStatus,
     before: PublicationStatus | undefined,
-    { certificate: of, outcome, repair, inForce, leading, rotation }: Passed,
+    { certificate: of, outcome, repair, inForce, leading, rotation }: ReconcileResult,
   ): void {
     const objects = (outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.namespace}/${ref.name}`);
     if (repair && objects.length > 0) {
@@ -161,7 +161,7 @@ export class EventSink implements Sink {
     this.#recorder = recorder;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: ReconcileResult): void {
     if (!report.leading) return;
     const say = (type: 'Normal' | 'Warning', reason: (typeof EVENT_REASONS)[number], message: string) =>
       this.#recorder.event(subject(report.certificate), type, reason, message);
@@ -223,7 +223,7 @@ interface Tally {
 export class MetricsSink implements Sink {
   readonly #metrics: Metrics;
   readonly #clock: Clock;
-  readonly #tallies = new Map<StatusRecord, Tally>();
+  readonly #tallies = new Map<StatusEntry, Tally>();
 
   constructor(metrics: Metrics, clock: Clock) {
     this.#metrics = metrics;
@@ -234,12 +234,12 @@ export class MetricsSink implements Sink {
   status(
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
-    report: Passed,
-    record: StatusRecord,
+    report: ReconcileResult,
+    entry: StatusEntry,
   ): void {
     const metrics = this.#metrics;
-    const tally = this.#tallies.get(record) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
-    this.#tallies.set(record, tally);
+    const tally = this.#tallies.get(entry) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
+    this.#tallies.set(entry, tally);
     tally.breakerOpen = report.breakerOpenMs > 0;
     if (report.inForce && !status.lastError) tally.lastSuccess = this.#clock.now();
     for (const { ref, action } of report.outcome?.written ?? []) {
@@ -259,8 +259,8 @@ export class MetricsSink implements Sink {
     this.#metrics.failures.inc({ namespace, name, code });
   }
 
-  forget({ metadata }: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#tallies.delete(record);
+  forget({ metadata }: MeshCertificate, entry: StatusEntry | undefined): void {
+    if (entry) this.#tallies.delete(entry);
     forget(this.#metrics, { namespace: metadata.namespace ?? '', name: metadata.name });
   }
 
@@ -279,7 +279,7 @@ const MOST_WRITES = 100;
 export class TraceSink implements Sink {
   readonly #tracer: Tracer;
   readonly #clock: Clock;
-  readonly #writes = new Map<StatusRecord, WrittenObject[]>();
+  readonly #writes = new Map<StatusEntry, WrittenObject[]>();
 
   constructor(tracer: Tracer, clock: Clock) {
     this.#tracer = tracer;
@@ -289,15 +289,15 @@ export class TraceSink implements Sink {
   status(
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
-    report: Passed,
-    record: StatusRecord,
+    report: ReconcileResult,
+    entry: StatusEntry,
   ): void {
-    const writes = [...(this.#writes.get(record) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
+    const writes = [...(this.#writes.get(entry) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
     const [first] = writes;
     if (!first) return;
-    this.#writes.set(record, writes);
+    this.#writes.set(entry, writes);
     if (!report.inForce) return;
-    this.#writes.delete(record);
+    this.#writes.delete(entry);
     const now = this.#clock.now();
     const { kind = report.repair ? 'repair' : 'publication', lagMs } = report.rotation ?? {};
     const startTime = Math.min(first.startedAt, now - (lagMs ?? 0));
@@ -305,8 +305,8 @@ export class TraceSink implements Sink {
       startTime,
       root: true,
       attributes: {
-        'meshcert.namespace': record.namespace,
-        'meshcert.name': record.name,
+        'meshcert.namespace': entry.namespace,
+        'meshcert.name': entry.name,
         'meshcert.mesh': status.mesh,
         'meshcert.kind': kind,
         'meshcert.fingerprint': status.fingerprint ?? '',
@@ -327,8 +327,8 @@ export class TraceSink implements Sink {
     span.end(now);
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#writes.delete(record);
+  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
+    if (entry) this.#writes.delete(entry);
   }
 }
 
@@ -360,7 +360,7 @@ export class OnceSink implements Sink {
     return open.map(([key, name]) => `  ${name}: ${this.#failures.get(key) ?? 'no result yet'}`).join('\n');
   }
 
-  status({ lastError }: PublicationStatus, _before: PublicationStatus | undefined, report: Passed): void {
+  status({ lastError }: PublicationStatus, _before: PublicationStatus | undefined, report: ReconcileResult): void {
     const key = keyOf(refOf(report.certificate));
     if (lastError) this.#failures.set(key, `${lastError.code}: ${lastError.message}`);
     // A dry run stores nothing, so there is nothing to read back: an accepted write is the most it can achieve.
@@ -375,54 +375,50 @@ export class OnceSink implements Sink {
   }
 }
 
-export interface BoardEntry {
-  readonly namespace: string;
-  readonly name: string;
-  readonly status: PublicationStatus;
-}
+export type BoardEntry = Omit<StatusEntry, 'key'>;
 
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
-  readonly #records = new Set<StatusRecord>();
+  readonly #entries = new Set<StatusEntry>();
   /** Valid until a MeshCertificate is added or removed. */
-  #sorted: readonly StatusRecord[] | undefined;
+  #sorted: readonly StatusEntry[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
-    this.#sorted ??= [...this.#records].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
+    this.#sorted ??= [...this.#entries].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
     return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
   /** Called after each change; returns the function that unsubscribes. */
-  subscribe(record: () => void): () => void {
-    this.#subscribers.add(record);
-    return () => this.#subscribers.delete(record);
+  subscribe(notify: () => void): () => void {
+    this.#subscribers.add(notify);
+    return () => this.#subscribers.delete(notify);
   }
 
   status(
     status: PublicationStatus,
     before: PublicationStatus | undefined,
-    _report: Passed,
-    record: StatusRecord,
+    _report: ReconcileResult,
+    entry: StatusEntry,
   ): void {
-    const known = this.#records.has(record);
+    const known = this.#entries.has(entry);
     if (!known) {
-      this.#records.add(record);
+      this.#entries.add(entry);
       this.#sorted = undefined;
     }
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (!record || !this.#records.delete(record)) return;
+  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
+    if (!entry || !this.#entries.delete(entry)) return;
     this.#sorted = undefined;
     this.#tell();
   }
 
   #tell(): void {
-    for (const record of this.#subscribers) record();
+    for (const notify of this.#subscribers) notify();
   }
 }
 
-const placeOf = ({ namespace, name }: StatusRecord): string => `${namespace}/${name}`;
+const placeOf = ({ namespace, name }: StatusEntry): string => `${namespace}/${name}`;

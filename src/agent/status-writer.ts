@@ -7,7 +7,7 @@ import type { Kube } from '../kube/api.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Runtime } from '../mesh/log.ts';
 import { FIELD_MANAGER, type KubeObject } from '../objects/objects.ts';
-import type { Passed, Sink, StatusRecord } from './reporter.ts';
+import type { ReconcileResult, Sink, StatusEntry } from './reporter.ts';
 import type { WritePriority } from './write-order.ts';
 
 export interface StatusWriterOptions extends Runtime {
@@ -45,115 +45,120 @@ interface Pending {
  */
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
-  readonly #pending = new Map<StatusRecord, Pending>();
+  readonly #pending = new Map<StatusEntry, Pending>();
   /** Kept until the watch shows that the resource carries it. */
-  readonly #written = new Map<StatusRecord, WrittenStatus>();
-  readonly #busy = new Set<StatusRecord>();
+  readonly #written = new Map<StatusEntry, WrittenStatus>();
+  readonly #busy = new Set<StatusEntry>();
   /** First statuses that wait for a certificate, and how to stop the wait. */
-  readonly #waiting = new Map<StatusRecord, () => void>();
+  readonly #waiting = new Map<StatusEntry, () => void>();
   #idle: (() => void)[] = [];
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
+  status(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    report: ReconcileResult,
+    entry: StatusEntry,
+  ): void {
     const { certificate, leading } = report;
-    if (status === certificate.status) this.seen(certificate, record);
+    if (status === certificate.status) this.seen(certificate, entry);
     if (!leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    if (!this.#pending.has(record) && this.#isStored(record, certificate, status)) return;
-    this.#pending.set(record, { certificate, status });
-    if (this.#busy.has(record)) return;
-    const isFirst = reportedStatus(certificate.status) === undefined && !this.#written.has(record);
-    if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(record);
-    else this.#start(record);
+    if (!this.#pending.has(entry) && this.#isStored(entry, certificate, status)) return;
+    this.#pending.set(entry, { certificate, status });
+    if (this.#busy.has(entry)) return;
+    const isFirst = reportedStatus(certificate.status) === undefined && !this.#written.has(entry);
+    if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(entry);
+    else this.#start(entry);
   }
 
-  #wait(record: StatusRecord): void {
-    if (this.#waiting.has(record)) return;
+  #wait(entry: StatusEntry): void {
+    if (this.#waiting.has(entry)) return;
     this.#waiting.set(
-      record,
-      this.#options.clock.after(FIRST_MS, () => this.#start(record)),
+      entry,
+      this.#options.clock.after(FIRST_MS, () => this.#start(entry)),
     );
   }
 
-  #start(record: StatusRecord): void {
-    this.#waiting.get(record)?.();
-    this.#waiting.delete(record);
-    void this.#drain(record);
+  #start(entry: StatusEntry): void {
+    this.#waiting.get(entry)?.();
+    this.#waiting.delete(entry);
+    void this.#drain(entry);
   }
 
-  seen(certificate: MeshCertificate, record: StatusRecord): void {
-    const wrote = this.#written.get(record);
-    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(record);
+  seen(certificate: MeshCertificate, entry: StatusEntry): void {
+    const wrote = this.#written.get(entry);
+    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(entry);
   }
 
   /** Resolves once every reported status is stored, or the writer has ended. */
   async flush(): Promise<void> {
-    for (const record of [...this.#waiting.keys()]) this.#start(record);
+    for (const entry of [...this.#waiting.keys()]) this.#start(entry);
     while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (!record) return;
-    this.#waiting.get(record)?.();
-    this.#waiting.delete(record);
-    this.#pending.delete(record);
-    this.#written.delete(record);
+  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
+    if (!entry) return;
+    this.#waiting.get(entry)?.();
+    this.#waiting.delete(entry);
+    this.#pending.delete(entry);
+    this.#written.delete(entry);
   }
 
   /**
    * The published status is the one that we wrote, until a newer one is seen, which another replica may have written.
    */
-  #isStored(record: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
-    const wrote = this.#written.get(record);
+  #isStored(entry: StatusEntry, certificate: MeshCertificate, status: PublicationStatus): boolean {
+    const wrote = this.#written.get(entry);
     const stored = certificate.status as PublicationStatus | undefined;
     const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : stored;
     return known === status || (known !== undefined && isDeepStrictEqual(known, asOf(known, status)));
   }
 
-  async #drain(record: StatusRecord): Promise<void> {
+  async #drain(entry: StatusEntry): Promise<void> {
     const { clock, random, log, signal } = this.#options;
     const retry = {
       clock,
       delay: (failures: number) => retryDelay(failures, random, { maxMs: MOST_RETRY_MS }),
       failed: (error: Error, failures: number) => {
-        const fields = { certificate: record.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
+        const fields = { certificate: entry.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
         log[failures === 1 ? 'warn' : 'debug'](fields, `could not write the status; trying again: ${error.message}`);
       },
     };
-    this.#busy.add(record);
+    this.#busy.add(entry);
     try {
-      while (this.#pending.has(record)) await retrying(() => this.#write(record), retry, signal);
+      while (this.#pending.has(entry)) await retrying(() => this.#write(entry), retry, signal);
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      this.#busy.delete(record);
+      this.#busy.delete(entry);
       if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
 
   /** Writes the newest status at the time when its turn has come. */
-  async #write(record: StatusRecord): Promise<void> {
+  async #write(entry: StatusEntry): Promise<void> {
     const { kube, leads, writePriority, signal } = this.#options;
     using _turn = await writePriority.later(signal);
-    const next = this.#pending.get(record);
+    const next = this.#pending.get(entry);
     if (!next) return;
-    this.#pending.delete(record);
+    this.#pending.delete(entry);
     const { certificate, status } = next;
     // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
-    if (!leads(record.key) || this.#isStored(record, certificate, status)) return;
+    if (!leads(entry.key) || this.#isStored(entry, certificate, status)) return;
     const object = { ...refObject(certificate), status };
     const options = { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' } as const;
     try {
       const answer = await kube.apply(object, options, signal);
-      this.#written.set(record, { status, version: versionOf(answer) });
+      this.#written.set(entry, { status, version: versionOf(answer) });
     } catch (error) {
       // The MeshCertificate may have been deleted a moment ago: the watch says so, or it reports a status again.
       const isGone = (error as { status?: number }).status === 404;
-      if (!isGone && !this.#pending.has(record)) this.#pending.set(record, next);
+      if (!isGone && !this.#pending.has(entry)) this.#pending.set(entry, next);
       throw error;
     }
   }
