@@ -6,7 +6,7 @@ import { Changes } from './trigger.ts';
 export type ReportStale = (error: Error | undefined) => void;
 
 /** Opens what is read once for all. `report` reaches each who follows, and the last one each who follows later. */
-type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
+export type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
 
 interface Follower {
   readonly report: ReportStale;
