@@ -28,7 +28,7 @@ import type { Log, Runtime } from '../mesh/log.ts';
 import { describe } from '../objects/objects.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { SharedInformers, type View, type Watcher } from './informers.ts';
-import type { Amend, ReconcileResult, Sink, StatusEntry } from './reporter.ts';
+import type { Amend, ReconcileResult, ReportedStatus, Sink } from './reporter.ts';
 
 interface LiveOptions extends Runtime {
   /** Each is asked for the gateways of its kind alone: another kind would misread the answer. */
@@ -80,7 +80,7 @@ export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
   readonly #informers: SharedInformers;
   /** One for each gateway that can be checked. */
-  readonly #awaited = new Map<StatusEntry, readonly Awaited[]>();
+  readonly #awaited = new Map<ReportedStatus, readonly Awaited[]>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
   #running = false;
@@ -98,16 +98,16 @@ export class LiveSink implements Sink, Watcher {
     status: PublicationStatus,
     before: PublicationStatus | undefined,
     report: ReconcileResult,
-    entry: StatusEntry,
+    reported: ReportedStatus,
   ): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
     if (!leading || dryRun) {
-      this.#drop(entry);
+      this.#drop(reported);
       return;
     }
     if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
-    const known = this.#awaited.get(entry);
+    const known = this.#awaited.get(reported);
     const wanted = this.#expected(certificate, desired);
     if (wanted.length === 0) return;
     if (
@@ -139,14 +139,14 @@ export class LiveSink implements Sink, Watcher {
       };
     });
     // After the new views are open, so that what they share stays.
-    this.#drop(entry);
-    this.#awaited.set(entry, awaited);
+    this.#drop(reported);
+    this.#awaited.set(reported, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
   }
 
-  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
-    if (entry) this.#drop(entry);
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#drop(reported);
   }
 
   /** A watched status has changed. */
@@ -169,9 +169,9 @@ export class LiveSink implements Sink, Watcher {
     });
   }
 
-  #drop(entry: StatusEntry): void {
-    for (const { views } of this.#awaited.get(entry) ?? []) for (const view of views) view[Symbol.dispose]();
-    this.#awaited.delete(entry);
+  #drop(reported: ReportedStatus): void {
+    for (const { views } of this.#awaited.get(reported) ?? []) for (const view of views) view[Symbol.dispose]();
+    this.#awaited.delete(reported);
   }
 
   async #run(): Promise<void> {
@@ -214,10 +214,10 @@ export class LiveSink implements Sink, Watcher {
         return { kind, bodies, failures };
       }),
     );
-    for (const [entry, all] of [...this.#awaited]) {
+    for (const [reported, all] of [...this.#awaited]) {
       for (const awaited of all) {
         const found = this.#judge(awaited, answers);
-        if (found && this.#awaited.get(entry) === all) await this.#tell(awaited, found, all);
+        if (found && this.#awaited.get(reported) === all) await this.#tell(awaited, found, all);
       }
     }
   }

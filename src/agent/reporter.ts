@@ -15,20 +15,20 @@ import type { PublishResult } from './publisher.ts';
 /** A consumer of reports: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
   /**
-   * Called after each reconcile; `before` is the status of the previous one, `entry` the same object at every reconcile.
+   * Called after each reconcile; `before` is the status of the previous one, `reported` the same object every time.
    */
   status?(
     status: PublicationStatus,
     before: PublicationStatus | undefined,
     result: ReconcileResult,
-    entry: StatusEntry,
+    reported: ReportedStatus,
   ): void;
   /** The watch shows that the resource carries the reported status. */
-  seen?(certificate: MeshCertificate, entry: StatusEntry): void;
+  seen?(certificate: MeshCertificate, reported: ReportedStatus): void;
   /** A failure occurred, and is retried automatically. As long as it lasts, `lastError` of the status shows it. */
   failure?(certificate: MeshCertificate, problem: Problem): void;
-  /** The MeshCertificate is no longer desired; without `entry`, nothing but failures was reported about it. */
-  forget?(certificate: MeshCertificate, entry: StatusEntry | undefined): void;
+  /** The MeshCertificate is no longer desired; without `reported`, nothing but failures was reported about it. */
+  forget?(certificate: MeshCertificate, reported: ReportedStatus | undefined): void;
   /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;
 }
@@ -43,10 +43,10 @@ export type Amend = (
 /** Computes one status from each reconcile and notifies every sink. */
 export class Reporter {
   readonly #sinks: readonly Sink[];
-  readonly #entries = new Map<string, StatusEntry & { status: PublicationStatus }>();
+  readonly #reported = new Map<string, ReportedStatus & { status: PublicationStatus }>();
 
   /** The last of each, if a sink may amend its status. */
-  readonly #results: Map<StatusEntry, ReconcileResult> | undefined;
+  readonly #results: Map<ReportedStatus, ReconcileResult> | undefined;
 
   constructor(sinks: readonly Sink[]) {
     this.#sinks = sinks;
@@ -57,16 +57,16 @@ export class Reporter {
   report(report: Report): void {
     const { certificate } = report;
     const stored = certificate.status as PublicationStatus | undefined;
-    const known = this.#entries.get(keyOf(refOf(certificate)));
+    const known = this.#reported.get(keyOf(refOf(certificate)));
     const before = known?.status ?? reportedStatus(stored);
     const said = statusOf(report, before);
     // When the status is unchanged, the resource, the board and this share one object.
     const status = [...new Set([stored, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
-    const entry = known ?? statusEntryOf(certificate, status);
-    entry.status = status;
-    if (!known) this.#entries.set(entry.key, entry);
-    this.#results?.set(entry, withoutWrites(report));
-    for (const sink of this.#sinks) sink.status?.(status, before, report, entry);
+    const reported = known ?? reportedStatusOf(certificate, status);
+    reported.status = status;
+    if (!known) this.#reported.set(reported.key, reported);
+    this.#results?.set(reported, withoutWrites(report));
+    for (const sink of this.#sinks) sink.status?.(status, before, report, reported);
   }
 
   /**
@@ -74,25 +74,25 @@ export class Reporter {
    * changed.
    */
   agrees(certificate: MeshCertificate): boolean {
-    const entry = this.#entries.get(keyOf(refOf(certificate)));
+    const reported = this.#reported.get(keyOf(refOf(certificate)));
     const stored = certificate.status as PublicationStatus | undefined;
-    if (!entry || entry.status === stored) return true;
-    if (!isDeepStrictEqual(entry.status, stored)) return gistOf(entry.status) === gistOf(stored);
-    entry.status = stored as PublicationStatus;
-    for (const sink of this.#sinks) sink.seen?.(certificate, entry);
+    if (!reported || reported.status === stored) return true;
+    if (!isDeepStrictEqual(reported.status, stored)) return gistOf(reported.status) === gistOf(stored);
+    reported.status = stored as PublicationStatus;
+    for (const sink of this.#sinks) sink.seen?.(certificate, reported);
     return true;
   }
 
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
-    const entry = this.#entries.get(keyOf(refOf(certificate)));
-    const result = entry && this.#results?.get(entry);
+    const reported = this.#reported.get(keyOf(refOf(certificate)));
+    const result = reported && this.#results?.get(reported);
     if (!result) return;
-    const before = entry.status;
+    const before = reported.status;
     const shown = { ...condition, message: safeMessage(condition.message) };
     const status = { ...before, conditions: setConditions(before.conditions, [shown], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
-    entry.status = status;
-    for (const sink of this.#sinks) sink.status?.(status, before, result, entry);
+    reported.status = status;
+    for (const sink of this.#sinks) sink.status?.(status, before, result, reported);
   }
 
   failed(certificate: MeshCertificate, error: Error | Problem): void {
@@ -102,10 +102,10 @@ export class Reporter {
 
   forget(certificate: MeshCertificate): void {
     const key = keyOf(refOf(certificate));
-    const entry = this.#entries.get(key);
-    this.#entries.delete(key);
-    if (entry) this.#results?.delete(entry);
-    for (const sink of this.#sinks) sink.forget?.(certificate, entry);
+    const reported = this.#reported.get(key);
+    this.#reported.delete(key);
+    if (reported) this.#results?.delete(reported);
+    for (const sink of this.#sinks) sink.forget?.(certificate, reported);
   }
 }
 
@@ -149,7 +149,7 @@ export interface Report extends StatusInput, ReconcileResult {
 }
 
 /** The last reported status of one MeshCertificate: one object that every sink may keep and none may change. */
-export interface StatusEntry {
+export interface ReportedStatus {
   /** Equal to `keyOf`. */
   readonly key: string;
   readonly namespace: string;
@@ -157,10 +157,10 @@ export interface StatusEntry {
   readonly status: PublicationStatus;
 }
 
-export function statusEntryOf(
+export function reportedStatusOf(
   certificate: MeshCertificate,
   status: PublicationStatus,
-): StatusEntry & { status: PublicationStatus } {
+): ReportedStatus & { status: PublicationStatus } {
   const { name, namespace = '' } = certificate.metadata;
   return { key: keyOf(refOf(certificate)), namespace, name, status };
 }

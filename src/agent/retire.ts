@@ -43,15 +43,12 @@ export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
   spec.deletionPolicy === 'Delete' &&
   !(metadata.finalizers ?? []).includes(FINALIZER);
 
-/** Whether all objects that might still need the publication are known; undefined: none were read yet. */
-export const isDeletionJudged = (used: readonly UsedGateway[] | undefined): boolean =>
-  used?.every(({ routes, retiring }) => routes.complete && retiring.synced) === true;
+/** Whether all objects that might still need the publication are known. */
+export const isDeletionJudged = (used: readonly UsedGateway[]): boolean =>
+  used.every(({ routes, retiring }) => routes.complete && retiring.synced);
 
 /** What a deletion waits for and what to do about it; undefined if it may proceed. */
-export function deletionWaits(
-  certificate: MeshCertificate,
-  used: readonly UsedGateway[] | undefined,
-): Problem | undefined {
+export function deletionWaits(certificate: MeshCertificate, used: readonly UsedGateway[]): Problem | undefined {
   if (!isDeleting(certificate)) return undefined;
   const { name, namespace = '' } = certificate.metadata;
   const waits = (why: string) => ({
@@ -59,8 +56,8 @@ export function deletionWaits(
     message: `${namespace}/${name} is being deleted: ${why}`,
   });
   if (certificate.spec.paused) return waits('it is paused, so nothing is deleted; set spec.paused to false');
-  if (!used || !isDeletionJudged(used)) {
-    const everything = used?.map(({ gateway }) => gateway.wording.everything).join(', ') ?? 'routes';
+  if (!isDeletionJudged(used)) {
+    const everything = used.map(({ gateway }) => gateway.wording.everything).join(', ');
     return waits(`it waits until the agent can list all ${everything}; the Events and the log name what is missing`);
   }
   const users = used.flatMap(({ routes, retiring }) => [
@@ -225,13 +222,13 @@ export class Retiring implements Watcher, Disposable {
    * be written; it may take the place of another object of its kind and namespace, which stays until then.
    */
   async look(
-    keeping: Keeping | undefined,
+    keeping: Keeping,
     open: readonly ObjectRef[],
     env: RetireOptions,
     fence: Fence,
     signal: AbortSignal,
   ): Promise<void> {
-    if (!keeping?.complete || !this.synced) return;
+    if (!keeping.complete || !this.synced) return;
     const targets = keeping.targets();
     const users = keeping.users();
     if (this.#doneFor?.targets === targets && this.#doneFor.users === users) return;
@@ -264,18 +261,14 @@ export class Retiring implements Watcher, Disposable {
       open.some((one) => one.kind === kind && one.namespace === namespace);
     const isNeeded = (ref: ObjectRef) => isReplaced(ref) || this.#needed(keeping).has(keyOf(ref));
     for (const object of itemsOf(this.#views)) {
-      const { namespace = '', uid, resourceVersion, deletionTimestamp } = object.metadata;
+      const { namespace = '', deletionTimestamp } = object.metadata;
       const ref = refOf(object);
       if (isNeeded(ref) || deletionTimestamp !== undefined || env.dryRun) continue;
       const turn = await env.batchGaps.of(namespace).beforeGateway(this.gateway.kind, signal);
       try {
         if (isNeeded(ref)) continue;
         fence.check();
-        await env.kube.delete(
-          ref,
-          { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
-          signal,
-        );
+        await env.kube.delete(ref, preconditionOf(object), signal);
         env.log.info({ certificate: this.#owner, object: describe(ref) }, this.gateway.wording.orphan);
       } catch (error) {
         if (!(error instanceof KubeError) || error.status !== 409) throw error;

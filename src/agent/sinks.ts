@@ -10,7 +10,7 @@ import type { Log } from '../mesh/log.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { deriveSeries, forget, type Metrics, type Observed } from '../telemetry/metrics.ts';
 import type { WrittenObject } from './publisher.ts';
-import type { ReconcileResult, Sink, StatusEntry } from './reporter.ts';
+import type { ReconcileResult, ReportedStatus, Sink } from './reporter.ts';
 
 /** What was logged about one MeshCertificate. */
 interface LoggedState {
@@ -223,7 +223,7 @@ interface Tally {
 export class MetricsSink implements Sink {
   readonly #metrics: Metrics;
   readonly #clock: Clock;
-  readonly #tallies = new Map<StatusEntry, Tally>();
+  readonly #tallies = new Map<ReportedStatus, Tally>();
 
   constructor(metrics: Metrics, clock: Clock) {
     this.#metrics = metrics;
@@ -235,11 +235,11 @@ export class MetricsSink implements Sink {
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
     report: ReconcileResult,
-    entry: StatusEntry,
+    reported: ReportedStatus,
   ): void {
     const metrics = this.#metrics;
-    const tally = this.#tallies.get(entry) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
-    this.#tallies.set(entry, tally);
+    const tally = this.#tallies.get(reported) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
+    this.#tallies.set(reported, tally);
     tally.breakerOpen = report.breakerOpenMs > 0;
     if (report.inForce && !status.lastError) tally.lastSuccess = this.#clock.now();
     for (const { ref, action } of report.outcome?.written ?? []) {
@@ -259,8 +259,8 @@ export class MetricsSink implements Sink {
     this.#metrics.failures.inc({ namespace, name, code });
   }
 
-  forget({ metadata }: MeshCertificate, entry: StatusEntry | undefined): void {
-    if (entry) this.#tallies.delete(entry);
+  forget({ metadata }: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#tallies.delete(reported);
     forget(this.#metrics, { namespace: metadata.namespace ?? '', name: metadata.name });
   }
 
@@ -279,7 +279,7 @@ const MOST_WRITES = 100;
 export class TraceSink implements Sink {
   readonly #tracer: Tracer;
   readonly #clock: Clock;
-  readonly #writes = new Map<StatusEntry, WrittenObject[]>();
+  readonly #writes = new Map<ReportedStatus, WrittenObject[]>();
 
   constructor(tracer: Tracer, clock: Clock) {
     this.#tracer = tracer;
@@ -290,14 +290,14 @@ export class TraceSink implements Sink {
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
     report: ReconcileResult,
-    entry: StatusEntry,
+    reported: ReportedStatus,
   ): void {
-    const writes = [...(this.#writes.get(entry) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
+    const writes = [...(this.#writes.get(reported) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
     const [first] = writes;
     if (!first) return;
-    this.#writes.set(entry, writes);
+    this.#writes.set(reported, writes);
     if (!report.inForce) return;
-    this.#writes.delete(entry);
+    this.#writes.delete(reported);
     const now = this.#clock.now();
     const { kind = report.repair ? 'repair' : 'publication', lagMs } = report.rotation ?? {};
     const startTime = Math.min(first.startedAt, now - (lagMs ?? 0));
@@ -305,8 +305,8 @@ export class TraceSink implements Sink {
       startTime,
       root: true,
       attributes: {
-        'meshcert.namespace': entry.namespace,
-        'meshcert.name': entry.name,
+        'meshcert.namespace': reported.namespace,
+        'meshcert.name': reported.name,
         'meshcert.mesh': status.mesh,
         'meshcert.kind': kind,
         'meshcert.fingerprint': status.fingerprint ?? '',
@@ -327,8 +327,8 @@ export class TraceSink implements Sink {
     span.end(now);
   }
 
-  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
-    if (entry) this.#writes.delete(entry);
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#writes.delete(reported);
   }
 }
 
@@ -375,18 +375,18 @@ export class OnceSink implements Sink {
   }
 }
 
-export type BoardEntry = Omit<StatusEntry, 'key'>;
+export type BoardEntry = Omit<ReportedStatus, 'key'>;
 
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
-  readonly #entries = new Set<StatusEntry>();
+  readonly #reported = new Set<ReportedStatus>();
   /** Valid until a MeshCertificate is added or removed. */
-  #sorted: readonly StatusEntry[] | undefined;
+  #sorted: readonly ReportedStatus[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
-    this.#sorted ??= [...this.#entries].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
+    this.#sorted ??= [...this.#reported].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
     return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
@@ -400,18 +400,18 @@ export class StatusBoard implements Sink {
     status: PublicationStatus,
     before: PublicationStatus | undefined,
     _report: ReconcileResult,
-    entry: StatusEntry,
+    reported: ReportedStatus,
   ): void {
-    const known = this.#entries.has(entry);
+    const known = this.#reported.has(reported);
     if (!known) {
-      this.#entries.add(entry);
+      this.#reported.add(reported);
       this.#sorted = undefined;
     }
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
-  forget(_certificate: MeshCertificate, entry: StatusEntry | undefined): void {
-    if (!entry || !this.#entries.delete(entry)) return;
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (!reported || !this.#reported.delete(reported)) return;
     this.#sorted = undefined;
     this.#tell();
   }
@@ -421,4 +421,4 @@ export class StatusBoard implements Sink {
   }
 }
 
-const placeOf = ({ namespace, name }: StatusEntry): string => `${namespace}/${name}`;
+const placeOf = ({ namespace, name }: ReportedStatus): string => `${namespace}/${name}`;
