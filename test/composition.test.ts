@@ -12,6 +12,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   createLog: 'a level has a safe default',
   connect: 'only the agent measures its requests',
   validateObject: 'takes what a user wrote',
+  declare: 'a command needs no options of its own',
+  retryDelay: 'what remains of a life is a number or unknown',
 };
 
 /** The same call with one member of its argument left out or undefined. */

@@ -125,7 +125,7 @@ export class DemoState {
           this.event(state.mesh, `trusts ${status.roots.length} root${status.roots.length === 1 ? '' : 's'}`);
         }
       },
-      trouble: (certificate, error) => this.event(certificate.metadata.name, error.message),
+      failure: (certificate, { message }) => this.event(certificate.metadata.name, message),
     };
   }
 

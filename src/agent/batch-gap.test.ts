@@ -13,17 +13,17 @@ const signal = new AbortController().signal;
 
 describe('the batch gap', () => {
   it('lets writes of one side run together and at once', async () => {
-    const spacing = new BatchGap(new FakeClock(), GATEWAYS);
-    using _first = await spacing.beforeSecret(signal);
-    using _second = await spacing.beforeSecret(signal);
+    const gap = new BatchGap(new FakeClock(), GATEWAYS);
+    using _first = await gap.beforeSecret(signal);
+    using _second = await gap.beforeSecret(signal);
   });
 
   it('holds the other side until 2 s after the last write was answered', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock, GATEWAYS);
-    const secret = await spacing.beforeSecret(signal);
+    const gap = new BatchGap(clock, GATEWAYS);
+    const secret = await gap.beforeSecret(signal);
     let admitted = false;
-    const gateway = spacing.beforeGateway('emissary', signal).then((turn) => {
+    const gateway = gap.beforeGateway('emissary', signal).then((turn) => {
       admitted = true;
       return turn;
     });
@@ -39,14 +39,14 @@ describe('the batch gap', () => {
 
   it('serves a waiting side before later writes of the other', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock, GATEWAYS);
-    const first = await spacing.beforeSecret(signal);
+    const gap = new BatchGap(clock, GATEWAYS);
+    const first = await gap.beforeSecret(signal);
     const order: string[] = [];
-    const gateway = spacing.beforeGateway('emissary', signal).then((turn) => {
+    const gateway = gap.beforeGateway('emissary', signal).then((turn) => {
       order.push('gateway');
       turn[Symbol.dispose]();
     });
-    const later = spacing.beforeSecret(signal).then((turn) => {
+    const later = gap.beforeSecret(signal).then((turn) => {
       order.push('secret');
       turn[Symbol.dispose]();
     });
@@ -59,12 +59,12 @@ describe('the batch gap', () => {
 
   it('serves all waiting writes of a side in one turn, whatever their order in the queue', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock, GATEWAYS);
-    const first = await spacing.beforeSecret(signal);
+    const gap = new BatchGap(clock, GATEWAYS);
+    const first = await gap.beforeSecret(signal);
     const order: string[] = [];
     const turns = Array.from({ length: 100 }, (_, n) => {
       const side = n % 2 === 0 ? 'gateway' : 'secret';
-      const before = side === 'gateway' ? spacing.beforeGateway('emissary', signal) : spacing.beforeSecret(signal);
+      const before = side === 'gateway' ? gap.beforeGateway('emissary', signal) : gap.beforeSecret(signal);
       return before.then((turn) => {
         order.push(side);
         turn[Symbol.dispose]();
@@ -78,14 +78,14 @@ describe('the batch gap', () => {
 
   it('forgets a waiter that gave up', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock, GATEWAYS);
-    const first = await spacing.beforeSecret(signal);
+    const gap = new BatchGap(clock, GATEWAYS);
+    const first = await gap.beforeSecret(signal);
     const impatient = new AbortController();
-    const gateway = spacing.beforeGateway('emissary', impatient.signal);
+    const gateway = gap.beforeGateway('emissary', impatient.signal);
     const reason = new Error('enough');
     impatient.abort(reason);
     await assert.rejects(gateway, reason);
-    using _second = await spacing.beforeSecret(signal);
+    using _second = await gap.beforeSecret(signal);
     first[Symbol.dispose]();
     await settle();
     assert.equal(clock.sleeping, 0);
@@ -110,10 +110,10 @@ describe('the batch gap', () => {
     ] as const) {
       it(`${waits ? 'waits for' : 'ignores'} the other side where it was written ${what}`, async () => {
         const clock = new FakeClock();
-        const spacing = new BatchGap(clock, GATEWAYS);
-        spacing.saw(written('Secret', clock.now() - agoMs));
+        const gap = new BatchGap(clock, GATEWAYS);
+        gap.saw(written('Secret', clock.now() - agoMs));
         let admitted = false;
-        const gateway = spacing.beforeGateway('emissary', signal).then(() => {
+        const gateway = gap.beforeGateway('emissary', signal).then(() => {
           admitted = true;
         });
         await settle();
@@ -125,18 +125,18 @@ describe('the batch gap', () => {
 
     it('continues with the side that was written last, and ignores writes of others', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock, GATEWAYS);
-      spacing.saw(written('TLSContext', clock.now(), 'kubectl'));
-      spacing.saw(written('Secret', clock.now()));
-      using _turn = await spacing.beforeSecret(signal);
+      const gap = new BatchGap(clock, GATEWAYS);
+      gap.saw(written('TLSContext', clock.now(), 'kubectl'));
+      gap.saw(written('Secret', clock.now()));
+      using _turn = await gap.beforeSecret(signal);
     });
 
     it('waits on either side when it cannot tell which was written last', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock, GATEWAYS);
-      for (const kind of ['Secret', 'TLSContext'] as const) spacing.saw(written(kind, clock.now() + 60_000));
+      const gap = new BatchGap(clock, GATEWAYS);
+      for (const kind of ['Secret', 'TLSContext'] as const) gap.saw(written(kind, clock.now() + 60_000));
       const admitted: string[] = [];
-      void spacing.beforeSecret(signal).then(() => admitted.push('secret'));
+      void gap.beforeSecret(signal).then(() => admitted.push('secret'));
       await settle();
       assert.deepEqual(admitted, []);
       await clock.advance(SPACING_MS);
@@ -145,11 +145,11 @@ describe('the batch gap', () => {
 
     it('does not wait longer because of a write during the wait', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock, GATEWAYS);
-      spacing.saw(written('TLSContext', clock.now()));
-      const secret = spacing.beforeSecret(signal);
+      const gap = new BatchGap(clock, GATEWAYS);
+      gap.saw(written('TLSContext', clock.now()));
+      const secret = gap.beforeSecret(signal);
       await clock.advance(SPACING_MS / 2);
-      spacing.saw(written('TLSContext', clock.now()));
+      gap.saw(written('TLSContext', clock.now()));
       await clock.advance(SPACING_MS / 2);
       (await secret)[Symbol.dispose]();
     });
@@ -170,14 +170,12 @@ describe('the batch gap', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(write, { minLength: 1, maxLength: 12 }), async (writes) => {
         const clock = new FakeClock();
-        const spacing = new BatchGap(clock, GATEWAYS);
+        const gap = new BatchGap(clock, GATEWAYS);
         const done: { side: string; from: number; to: number }[] = [];
         const all = writes.map(async ({ side, after, takes }) => {
           await clock.sleep(after);
           const { signal } = new AbortController();
-          const turn = await (side === 'secret'
-            ? spacing.beforeSecret(signal)
-            : spacing.beforeGateway('emissary', signal));
+          const turn = await (side === 'secret' ? gap.beforeSecret(signal) : gap.beforeGateway('emissary', signal));
           const from = clock.monotonic();
           await clock.sleep(takes);
           done.push({ side, from, to: clock.monotonic() });

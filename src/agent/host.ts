@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
-import { following, LatestValue, type ReportStale } from '../async/latest-value.ts';
-import { type LinkedSignal, linkedTo } from '../async/linked-signal.ts';
+import { following, type LatestSource, LatestValue, type ReportStale } from '../async/latest-value.ts';
+import { type LinkedSignal, linkedTo, unlessAborted } from '../async/linked-signal.ts';
 import { asError } from '../async/retrying.ts';
 import type { Share } from '../async/sharing.ts';
 import { Trigger } from '../async/trigger.ts';
@@ -23,7 +23,7 @@ import { type KubeObject, keyOf, type ObjectRef, type Resource } from '../object
 
 import type { Certificate } from '../pki/certificate.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
-import { type FileTexts, fileContents, fileTexts, readBelow } from './file-informer.ts';
+import { type FileOptions, type FileTexts, fileContents, fileTexts, readBelow } from './file-informer.ts';
 import type { Informer } from './informers.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
@@ -58,7 +58,6 @@ export function createHost(options: HostOptions): Host {
   return new AdapterHost(options);
 }
 
-/** Small, since there is one for each MeshCertificate. */
 class AdapterHost implements Host {
   readonly clock: Clock;
   readonly random: () => number;
@@ -66,11 +65,7 @@ class AdapterHost implements Host {
   readonly namespace: string;
   readonly share: Share;
   readonly report: (error: Error) => void;
-  readonly #reportStale: HostOptions['reportStale'];
-  readonly #kube: Kube;
-  readonly #sharedInformers: Informer;
-  readonly #filesBelow: Allowed;
-  readonly #allow: AllowList;
+  readonly #options: HostOptions;
   /** The last token of a file that was judged: the proof holds for this very token, and for no other. */
   #harmless: string | undefined;
 
@@ -81,21 +76,18 @@ class AdapterHost implements Host {
     this.namespace = options.namespace;
     this.share = options.share;
     this.report = options.report;
-    this.#reportStale = options.reportStale;
-    this.#kube = options.kube;
-    this.#sharedInformers = options.sharedInformers;
-    this.#filesBelow = options.filesBelow;
-    this.#allow = options.allow;
+    this.#options = options;
   }
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
     const { audience, serviceAccount: account, file } = request;
-    requireAllowed(request, this.#allow);
+    const { kube, allow, filesBelow } = this.#options;
+    requireAllowed(request, allow);
     if (file !== undefined) {
-      permit(file, this.#filesBelow);
-      const token = await tokenFile(file, this.#filesBelow);
-      if (this.#filesBelow !== ANY && token !== this.#harmless && !allowsAudience(token, this.#allow)) {
-        await requireHarmless(this.#kube, `the token in ${file}`, token, undefined, signal);
+      permit(file, filesBelow);
+      const token = await tokenFile(file, filesBelow);
+      if (filesBelow !== ANY && token !== this.#harmless && !allowsAudience(token, allow)) {
+        await requireHarmless(kube, `the token in ${file}`, token, undefined, signal);
         this.#harmless = token;
       }
       return token;
@@ -107,10 +99,10 @@ class AdapterHost implements Host {
     }
     const mint = () =>
       new Minting(async (stop) => {
-        await requireUsable(this.#kube, account, this.namespace, stop);
-        const token = await minted(this.#kube, account, audience, stop);
-        if (!allowsAudience(token, this.#allow))
-          await requireHarmless(this.#kube, `a token for audience ${audience}`, token, account, stop);
+        await requireUsable(kube, account, this.namespace, stop);
+        const token = await minted(kube, account, audience, stop);
+        if (!allowsAudience(token, allow))
+          await requireHarmless(kube, `a token for audience ${audience}`, token, account, stop);
         return token;
       });
     using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);
@@ -118,52 +110,44 @@ class AdapterHost implements Host {
   }
 
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
-    const read = () =>
-      new LatestValue<ConfigMapData>((stop, report) => configMap(this.#sharedInformers, ref, report, stop));
-    return this.#following(`ConfigMap ${ref.namespace}/${ref.name}`, read, signal);
+    const { sharedInformers } = this.#options;
+    const open: LatestSource<ConfigMapData> = (stop, report) => configMap(sharedInformers, ref, report, stop);
+    return this.#following(`ConfigMap ${ref.namespace}/${ref.name}`, open, signal);
   }
 
   clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined> {
-    const read = () =>
-      new LatestValue<string | undefined>((stop, report) =>
-        clusterTrustBundle(this.#kube, this.#sharedInformers, name, report, stop),
-      );
-    return this.#following(`ClusterTrustBundle ${name}`, read, signal);
+    const { kube, sharedInformers } = this.#options;
+    const open: LatestSource<string | undefined> = (stop, report) =>
+      clusterTrustBundle(kube, sharedInformers, name, report, stop);
+    return this.#following(`ClusterTrustBundle ${name}`, open, signal);
   }
 
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
-    permit(path, this.#filesBelow);
-    const { clock } = this;
-    const below = this.#filesBelow;
-    const read = () =>
-      new LatestValue((stop, report) => {
-        const failed = (_: string, { message }: Error) => report(unusable(path, message));
-        return fileContents(path, { clock, below, failed, recovered: () => report(undefined) }, stop);
-      });
-    return this.#following(`file ${path}`, read, signal);
+    permit(path, this.#options.filesBelow);
+    const open: LatestSource<string | undefined> = (stop, report) =>
+      fileContents(path, reading(this.clock, this.#options.filesBelow, report), stop);
+    return this.#following(`file ${path}`, open, signal);
   }
 
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
-    for (const path of paths) permit(path, this.#filesBelow);
-    const { clock } = this;
-    const below = this.#filesBelow;
-    const read = () =>
-      new LatestValue<FileTexts>((stop, report) => {
-        const failed = (path: string, { message }: Error) => report(unusable(path, message));
-        return fileTexts(paths, { clock, below, failed, recovered: () => report(undefined) }, stop);
-      });
-    return this.#following(`files ${paths.join(':')}`, read, signal);
+    for (const path of paths) permit(path, this.#options.filesBelow);
+    const open: LatestSource<FileTexts> = (stop, report) => fileTexts(paths, reading(this.clock, this.#options.filesBelow, report), stop);
+    return this.#following(`files ${paths.join(':')}`, open, signal);
   }
 
-  #following<T>(source: string, read: () => LatestValue<T>, signal: AbortSignal): AsyncIterable<T> {
+  #following<T>(source: string, open: LatestSource<T>, signal: AbortSignal): AsyncIterable<T> {
+    const { reportStale } = this.#options;
     // A failure that an earlier reading of this source reported no longer counts.
-    this.#reportStale(source, undefined);
-    return following(
-      () => this.share(source, read),
-      (error) => this.#reportStale(source, error),
-      signal,
-    );
+    reportStale(source, undefined);
+    const join = () => this.share(source, () => new LatestValue(open));
+    return following(join, (error) => reportStale(source, error), signal);
   }
+}
+
+/** Files are read until they can be used; meanwhile `report` is told why not. */
+function reading(clock: Clock, below: Allowed, report: ReportStale): FileOptions {
+  const failed = (path: string, { message }: Error) => report(unusable(path, message));
+  return { clock, below, failed, recovered: () => report(undefined) };
 }
 
 function permit(path: string, directories: Allowed): void {
@@ -296,12 +280,7 @@ class Minting implements Disposable {
 
   /** Rejects with the signal's reason when aborted: the others still wait. */
   token(signal: AbortSignal): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const abort = () => reject(signal.reason);
-      if (signal.aborted) abort();
-      else signal.addEventListener('abort', abort, { once: true });
-      this.#minted.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-    });
+    return unlessAborted(this.#minted, signal);
   }
 
   [Symbol.dispose](): void {

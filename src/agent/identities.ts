@@ -1,23 +1,13 @@
-import type { Clock } from '../async/clock.ts';
 import { type LinkedSignal, linkedTo, unlessAborted } from '../async/linked-signal.ts';
-import { asError, followed, retrying } from '../async/retrying.ts';
+import { asError, retrying } from '../async/retrying.ts';
 import type { Wake } from '../async/trigger.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { Problem } from '../core/problem.ts';
 import { retryDelay } from '../core/retry.ts';
-import {
-  type Adapter,
-  type Checking,
-  type Host,
-  type Issuer,
-  isIssuer,
-  type Revoking,
-  type Source,
-} from '../mesh/adapter.ts';
+import { type Adapter, type Checking, type Host, type Issuer, isIssuer, type Source } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
-import type { Crl } from '../pki/crl.ts';
 import { CertificatePolicy, type PolicyOptions } from './renewal-policy.ts';
 import type { WritePriority } from './write-order.ts';
 
@@ -186,17 +176,15 @@ interface IdentityStreamOptions extends Omit<PolicyOptions, 'refuse'> {
   readonly published: () => Identity | undefined;
   /** The mesh gave an identity: the reconciler must call `judged` with its verdict. */
   readonly offered: () => void;
-  /** One of the properties below changed. */
+  /** One of the properties below changed, or a failure that is independent of issuing has ended. */
   readonly changed: () => void;
-  /** A failure that is independent of issuing has ended. */
-  readonly recovered: () => void;
   readonly failed: (error: Error) => void;
 }
 
 /** The newest identity that the mesh gave to one MeshCertificate; runs while this process leads. */
 export class IdentityStream {
+  readonly policy: CertificatePolicy;
   readonly #options: IdentityStreamOptions;
-  readonly #policy: CertificatePolicy;
   #running: Promise<void> | undefined;
   #stop: AbortController | undefined;
   /** The last identity that was accepted. */
@@ -210,7 +198,7 @@ export class IdentityStream {
     this.#options = options;
     const { env, spec, publishedSince, changed } = options;
     const refuse = (identity: Identity) => this.#offer(identity);
-    this.#policy = new CertificatePolicy({ env, spec, publishedSince, changed, refuse });
+    this.policy = new CertificatePolicy({ env, spec, publishedSince, changed, refuse });
   }
 
   /** The identity that waits for a verdict, or else the last accepted one. */
@@ -230,32 +218,18 @@ export class IdentityStream {
     offered.judged(problem);
   }
 
-  get breakerOpenMs(): number {
-    return this.#policy.breakerOpenMs;
-  }
-
-  /** When the mesh is asked again after a failure, epoch ms; undefined while nothing fails. */
-  get retryAt(): number | undefined {
-    return this.#policy.retryAt;
-  }
-
-  /** The mesh has answered or failed since the start. */
-  get hasTried(): boolean {
-    return this.#policy.hasTried;
-  }
-
-  get planned(): CertificatePolicy['planned'] {
-    return this.#policy.planned;
-  }
-
   get running(): boolean {
     return this.#running !== undefined;
   }
 
   start(): void {
     if (this.#running) return;
+    const { env, failed } = this.#options;
     this.#stop = new AbortController();
-    this.#running = this.#follow(this.#stop.signal);
+    const { signal } = this.#stop;
+    // Streams report their own failures; an error here is a bug in an adapter, which must not end the rotation.
+    const retry = { clock: env.clock, delay: (failures: number) => retryDelay(failures, env.random), failed };
+    this.#running = retrying((works) => this.#read(works, signal), retry, signal).catch(() => {});
   }
 
   /** Stops the stream and forgets the candidate: the next leader requests its own. */
@@ -263,24 +237,18 @@ export class IdentityStream {
     this.#stop?.abort(new Error('no longer followed'));
     await this.#running;
     this.#running = undefined;
-    this.#policy.retryAt = undefined;
-    this.#policy.hasTried = false;
+    this.policy.retryAt = undefined;
+    this.policy.hasTried = false;
     this.#offered = undefined;
     this.#take(undefined);
   }
 
-  async #follow(signal: AbortSignal): Promise<void> {
-    const { env, failed } = this.#options;
-    // Streams report their own failures; an error here is a bug in an adapter, which must not end the rotation.
-    const retry = { clock: env.clock, delay: (failures: number) => retryDelay(failures, env.random), failed };
-    await retrying((works) => this.#read(works, signal), retry, signal).catch(() => {});
-  }
-
-  async #read(works: () => void, outer: AbortSignal): Promise<void> {
-    const { env, opened, host, wake, published, changed, recovered } = this.#options;
-    const { coming } = env.writePriority;
-    const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? published() };
-    using attempt = linkedTo(outer);
+  async #read(works: () => void, signal: AbortSignal): Promise<void> {
+    const { policy } = this;
+    const { env, opened, host, wake, published, changed } = this.#options;
+    const asking = env.writePriority.coming;
+    using attempt = linkedTo(signal);
+    const options = { policy, wake, asking, recovered: changed, current: this.candidate ?? published() };
     try {
       for await (const identity of identities(opened, host, options, attempt.signal)) {
         this.#take(identity);
@@ -292,19 +260,21 @@ export class IdentityStream {
     }
   }
 
-  async #offer(identity: Identity): Promise<Problem | undefined> {
+  /** Resolves to why the identity may not be used, as the reconciler judges it. */
+  async #offer(identity: Identity): Promise<Error | undefined> {
     const judged = new Promise<Problem | undefined>((resolve) => {
       this.#offered = { identity, judged: resolve };
       this.#options.offered();
     });
     // Leaves no listener behind: the stream lives as long as the MeshCertificate.
-    return this.#stop ? await unlessAborted(judged, this.#stop.signal) : await judged;
+    const problem = this.#stop ? await unlessAborted(judged, this.#stop.signal) : await judged;
+    return problem && Object.assign(new Error(problem.message), { code: problem.code });
   }
 
   #take(identity: Identity | undefined): void {
     if (identity && !sameLeaf(identity, this.#accepted)) this.candidateAt = this.#options.env.clock.monotonic();
     this.#accepted = identity;
-    this.#policy.leaf = identity && leafOf(identity);
+    this.policy.leaf = identity && leafOf(identity);
   }
 }
 
@@ -332,39 +302,4 @@ function failing(error: MeshError): Source {
     },
     async [Symbol.asyncDispose]() {},
   };
-}
-
-interface CrlStreamOptions {
-  readonly env: { readonly clock: Clock; readonly random: () => number };
-  readonly opened: Revoking;
-  readonly changed: () => void;
-  readonly failed: (error: Error) => void;
-}
-
-/** The newest CRLs of the mesh. What was read last counts until something else is read: each CRL says when it ends. */
-export class CrlStream {
-  readonly #options: CrlStreamOptions;
-  /** Undefined until the mesh has answered. */
-  latest: readonly Crl[] | undefined;
-
-  constructor(options: CrlStreamOptions) {
-    this.#options = options;
-  }
-
-  /** Follows until the signal; failures are reported and retried. */
-  run(signal: AbortSignal): Promise<void> {
-    const { env, opened, changed, failed } = this.#options;
-    return followed(
-      {
-        open: () => opened.crls(signal),
-        each: (crls) => {
-          this.latest = crls;
-          changed();
-        },
-        ended: () => new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of CRLs ended; it is opened again'),
-      },
-      { clock: env.clock, delay: (failures) => retryDelay(failures, env.random), failed },
-      signal,
-    );
-  }
 }

@@ -28,7 +28,7 @@ import type { Log, Runtime } from '../mesh/log.ts';
 import { describe } from '../objects/objects.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Informer, type View, type Watcher } from './informers.ts';
-import type { Amend, Passed, Sink, StatusRecord } from './reporter.ts';
+import type { Amend, ReconcileResult, ReportedStatus, Sink } from './reporter.ts';
 
 interface LiveOptions extends Runtime {
   /** Each is asked for the gateways of its kind alone: another kind would misread the answer. */
@@ -80,7 +80,7 @@ export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
   readonly #informers: Informer;
   /** One for each gateway that can be checked. */
-  readonly #awaited = new Map<StatusRecord, readonly Awaited[]>();
+  readonly #awaited = new Map<ReportedStatus, readonly Awaited[]>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
   #running = false;
@@ -94,15 +94,20 @@ export class LiveSink implements Sink, Watcher {
     this.#amend = amend;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
+  status(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    report: ReconcileResult,
+    reported: ReportedStatus,
+  ): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
     if (!leading || dryRun) {
-      this.#drop(record);
+      this.#drop(reported);
       return;
     }
     if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
-    const known = this.#awaited.get(record);
+    const known = this.#awaited.get(reported);
     const wanted = this.#expected(certificate, desired);
     if (wanted.length === 0) return;
     if (
@@ -132,14 +137,14 @@ export class LiveSink implements Sink, Watcher {
       };
     });
     // After the new views are open, so that what they share stays.
-    this.#drop(record);
-    this.#awaited.set(record, awaited);
+    this.#drop(reported);
+    this.#awaited.set(reported, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#drop(record);
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#drop(reported);
   }
 
   /** A watched status has changed. */
@@ -162,9 +167,9 @@ export class LiveSink implements Sink, Watcher {
     });
   }
 
-  #drop(record: StatusRecord): void {
-    for (const { views } of this.#awaited.get(record) ?? []) for (const view of views) view[Symbol.dispose]();
-    this.#awaited.delete(record);
+  #drop(reported: ReportedStatus): void {
+    for (const { views } of this.#awaited.get(reported) ?? []) for (const view of views) view[Symbol.dispose]();
+    this.#awaited.delete(reported);
   }
 
   async #run(): Promise<void> {
@@ -207,10 +212,10 @@ export class LiveSink implements Sink, Watcher {
         return { kind, bodies, failures };
       }),
     );
-    for (const [record, all] of [...this.#awaited]) {
+    for (const [reported, all] of [...this.#awaited]) {
       for (const awaited of all) {
         const found = this.#judge(awaited, answers);
-        if (found && this.#awaited.get(record) === all) await this.#tell(awaited, found, all);
+        if (found && this.#awaited.get(reported) === all) await this.#tell(awaited, found, all);
       }
     }
   }

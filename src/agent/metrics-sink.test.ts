@@ -15,7 +15,7 @@ it('sets the gauges after a restart that finds the status unchanged, and removes
   const certificate = { ...last.certificate, status: world.status } as MeshCertificate;
   const rotation = { kind: 'leaf', lagMs: undefined } as const;
   restarted.report({ ...last, certificate, rotation });
-  restarted.trouble(certificate, new Error('a failure'));
+  restarted.failed(certificate, new Error('a failure'));
   const { name, namespace = '' } = certificate.metadata;
   assert.ok(metrics.notAfter.get({ namespace, name, mesh: world.status.mesh }));
   assert.ok(metrics.lastSuccess.get({ namespace, name }));

@@ -65,7 +65,6 @@ interface StepProblem extends Problem {
   readonly ref: ObjectRef;
   /** The plan refused it: no request was made. */
   readonly refused?: true;
-  readonly cause?: unknown;
 }
 
 export interface PublishResult {
@@ -116,7 +115,7 @@ export async function publish(
       written.push({ ref, action: step.action, changed: step.changed, startedAt, endedAt });
     } catch (cause) {
       if (signal.aborted) throw cause;
-      problems.push({ ref, ...explain(ref, cause, options.gateways), cause });
+      problems.push({ ref, ...explain(ref, cause, options.gateways) });
       if (step.gateway === undefined || !isAboutObject(cause)) return { written, problems, skipped, stopped: true };
     } finally {
       urgent[Symbol.dispose]();

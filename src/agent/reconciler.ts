@@ -1,39 +1,48 @@
-import type { Clock } from '../async/clock.ts';
 import type { Semaphore } from '../async/limits.ts';
-import { asError } from '../async/retrying.ts';
+import { asError, followed } from '../async/retrying.ts';
 import type { Share } from '../async/sharing.ts';
 import { Trigger, Wake } from '../async/trigger.ts';
 import type { Allowed, AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { type Decision, decide, identityToContinue, type Situation } from '../core/decide.ts';
-import { type Desired, type OriginProof, type PlanStep, plan, provenBy } from '../core/plan.ts';
+import { type OriginProof, type PlanStep, plan, provenBy } from '../core/plan.ts';
 import { type Preflight, type PreflightVerdict, type Proof, preflightKey } from '../core/preflight.ts';
 import { codedProblem, type Problem } from '../core/problem.ts';
 import { retryDelay } from '../core/retry.ts';
 import { type PublicationStatus, rotatedAt } from '../core/status.ts';
 import { publicationRefs, tryDesiredObjects } from '../gateway/desired.ts';
-import { type Gateway, type GatewayUse, gatewaysOf } from '../gateway/gateway.ts';
+import { type Gateway, gatewaysOf } from '../gateway/gateway.ts';
 import { type Bundles, ownerLabel, PublicationReader } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
-import { type Adapter, type Issuer, isRevoking, type Source, tlsDefaults } from '../mesh/adapter.ts';
+import {
+  type Adapter,
+  type Issuer,
+  isRevoking,
+  type Revoking,
+  type Source,
+  type TlsDefaults,
+  tlsDefaults,
+} from '../mesh/adapter.ts';
 import { isTargeting, type Targeting } from '../mesh/cluster.ts';
+import { MeshError } from '../mesh/error.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
 import type { Runtime } from '../mesh/log.ts';
 import { type KubeObject, keyOf, type ObjectRef, RENEW_ANNOTATION, refOf } from '../objects/objects.ts';
+import type { Crl } from '../pki/crl.ts';
 import type { Leadership } from './election.ts';
 import { createHost, Prober } from './host.ts';
-import { CrlStream, IdentityStream, opening } from './identities.ts';
-import type { Informer, ObjectInformer, ObjectView, ObjectWatcher } from './informers.ts';
+import { IdentityStream, opening } from './identities.ts';
+import type { ObjectInformer, ObjectView, Informer } from './informers.ts';
 import { type Fence, type PublishResult, publish } from './publisher.ts';
 import { type Report, type Reporter, RotationTracker } from './reporter.ts';
 import {
   deletionWaits,
+  type GatewaysInUse,
+  gatewaysInUse,
   isDeleting,
   isDeletionJudged,
   isRetired,
-  type Recorded,
   Retiring,
-  recordOf,
   reportOf,
   retireAll,
   settleFinalizer,
@@ -45,39 +54,57 @@ import { RouteKeeper } from './routes.ts';
 import { UpstreamWatch } from './upstreams.ts';
 import type { BatchGaps, WritePriority } from './write-order.ts';
 
-/** The control loop of one MeshCertificate. Level-triggered: each reconcile observes, decides, acts and reports. */
+/**
+ * The control loop of one MeshCertificate. Level-triggered: each reconcile obtains, observes, decides, plans, writes and
+ * reports.
+ */
 export class Reconciler {
   /** With the gateways of which an earlier spec left something. */
   certificate: MeshCertificate;
   readonly #adapter: Adapter;
   readonly #env: Environment;
+  readonly #tls: TlsDefaults;
   readonly #changes = new Trigger();
   readonly #wake = new Wake();
   readonly #opened: Source | Issuer;
   readonly #stream: IdentityStream;
   readonly #gateways: readonly UsedGateway[];
-  readonly #crls: CrlStream | undefined;
+  /** Absent: CRLs are not asked for. */
+  readonly #revoking: Revoking | undefined;
+  /** What was read last counts until something else is read: each CRL says when it ends. */
+  #crls: readonly Crl[] | undefined;
   readonly #prober: Prober;
   readonly #upstreams: UpstreamWatch | undefined;
-  readonly #preflights: Preflights;
   readonly #writes: WriteAttempts;
   readonly #rotations = new RotationTracker();
-  readonly #renewRequests: RenewRequests;
-  readonly #meshFailures: MeshFailures;
-  readonly #view: PublicationView;
   readonly #reader: PublicationReader;
+  /** The objects of the publication, as far as the newest spec and routes name them. */
+  #view = UNOBSERVED;
+  /** The latest verdicts of preflight handshakes: one handshake for each pair and bundle. A refusal ends at `until`. */
+  readonly #verdicts = new Map<string, { readonly verdict: PreflightVerdict; readonly until: number }>();
+  /** The newest failure since the mesh last gave something usable. */
+  #meshFailure: Problem | undefined;
+  /** Why what is followed may be out of date, by source; the newest failure is last. */
+  readonly #stale = new Map<string, Problem>();
+  /**
+   * Requests for a new certificate. `noticed`: the last value of the annotation; `done`: the value whose new certificate
+   * was read back, which the status records, so that a restart does not renew again; `isPending`: a new certificate was
+   * requested, by the annotation or by a call, and none has been published since.
+   */
+  readonly #renewal: { noticed: string | undefined; done: string | undefined; isPending: boolean };
   /** The candidate of the decision that is made and not reported yet. */
   #decidedFor: { readonly candidate: Identity | undefined } | undefined;
   /** Everything was deleted; the watch has not shown yet that the MeshCertificate is gone. */
   #isRetired = false;
 
   /** `before`: the gateways of the previous spec, if this agent knows it. */
-  constructor(given: MeshCertificate, adapter: Adapter, env: Environment, before?: Recorded) {
+  constructor(given: MeshCertificate, adapter: Adapter, env: Environment, before?: GatewaysInUse) {
     const certificate = withLeft(given, env.gateways, before);
     this.certificate = certificate;
     this.#adapter = adapter;
     this.#env = env;
     const { spec, metadata } = certificate;
+    this.#tls = tlsDefaults(adapter, spec.mesh.config);
     const host = createHost({
       kube: env.kube,
       clock: env.clock,
@@ -91,35 +118,35 @@ export class Reconciler {
       filesBelow: env.filesBelow,
       allow: env.allow,
     });
-    this.#opened = opening(adapter, spec.mesh, host);
-    this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);
+    const opened = opening(adapter, spec.mesh, host);
+    this.#opened = opened;
+    this.#gateways = this.#useGateways(given.spec, isTargeting(opened) ? opened : undefined);
     this.#stream = new IdentityStream({
       env,
       spec,
       host,
       wake: this.#wake,
-      opened: this.#opened,
+      opened,
       published: () => identityToContinue(this.#observe()),
       publishedSince: () => rotatedAt(this.certificate.status),
       offered: this.#changed,
       changed: this.#meshRecovered,
-      recovered: this.#meshRecovered,
       failed: this.#meshFailed,
     });
-    const opened = this.#opened;
-    if (spec.crlSecretName !== undefined && isRevoking(opened)) {
-      this.#crls = new CrlStream({ env, opened, changed: this.#changed, failed: this.#trouble });
-    }
+    if (spec.crlSecretName !== undefined && isRevoking(opened)) this.#revoking = opened;
     this.#prober = new Prober(env, spec.probe, this.#changed);
     if (spec.upstreams) {
-      const tls = tlsDefaults(adapter, spec.mesh.config);
-      this.#upstreams = new UpstreamWatch({ env, adapter, tls, spec: spec.upstreams, changed: this.#changed });
+      this.#upstreams = new UpstreamWatch({
+        env,
+        adapter,
+        tls: this.#tls,
+        spec: spec.upstreams,
+        changed: this.#changed,
+      });
     }
-    this.#preflights = new Preflights(env.preflight, env.clock);
     this.#writes = new WriteAttempts(env);
-    this.#renewRequests = new RenewRequests(certificate);
-    this.#meshFailures = new MeshFailures(env.clock, this.#stream);
-    this.#view = new PublicationView(env.objectInformers, { changed: this.#changed, recovered: this.#reachable });
+    const done = requestDone(certificate);
+    this.#renewal = { noticed: done, done, isPending: false };
     this.#reader = new PublicationReader(env.bundles);
   }
 
@@ -136,7 +163,7 @@ export class Reconciler {
 
   /** Requests a certificate now, whatever the schedule and backoff say. */
   renew(): void {
-    this.#renewRequests.pending = true;
+    this.#renewal.isPending = true;
     this.#wake.renew();
   }
 
@@ -150,14 +177,11 @@ export class Reconciler {
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
     const { clock } = this.#env;
-    const following = [...this.#gateways.map(({ routes }) => routes.run(signal)), this.#crls?.run(signal)];
+    const following = [...this.#gateways.map(({ routes }) => routes.run(signal)), this.#followCrls(signal)];
     try {
       while (!signal.aborted) {
         this.#changes.reset();
-        this.#view.follow(this.certificate, usesOf(this.#gateways));
-        const leads = this.#env.leadership.leads(keyOf(refOf(this.certificate)));
-        await this.#followMesh(leads);
-        const next = this.#view.unknown ? undefined : await this.#reconcile(leads, signal);
+        const next = await this.#reconcile(signal);
         if (next === undefined) await this.#changes.wait(signal);
         else await this.#changes.waitFor(next - clock.now(), clock, signal);
       }
@@ -174,45 +198,61 @@ export class Reconciler {
     }
   }
 
-  /** Only the leader asks the mesh, and only after it knows what is published. */
-  async #followMesh(leads: boolean): Promise<void> {
-    if (leads && this.#view.synced && !this.certificate.spec.paused) {
-      this.#stream.start();
-      if (this.#renewRequests.notice(this.certificate)) this.#wake.renew();
-    }
-    if (!leads && this.#stream.running) {
-      await this.#stream.stop();
-      this.#meshFailures.clear();
-    }
+  async #followCrls(signal: AbortSignal): Promise<void> {
+    const revoking = this.#revoking;
+    if (!revoking) return;
+    const { clock, random } = this.#env;
+    const stream = {
+      open: () => revoking.crls(signal),
+      each: (crls: readonly Crl[]) => {
+        this.#crls = crls;
+        this.#changes.fire();
+      },
+      ended: () => new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of CRLs ended; it is opened again'),
+    };
+    const delay = (failures: number) => retryDelay(failures, random);
+    await followed(stream, { clock, delay, failed: this.#failed }, signal);
   }
 
   /** One reconcile. Returns when the next one is due without a change, epoch ms. */
-  async #reconcile(leading: boolean, signal: AbortSignal): Promise<number | undefined> {
+  async #reconcile(signal: AbortSignal): Promise<number | undefined> {
+    this.#watch();
+    const leading = this.#env.leadership.leads(keyOf(refOf(this.certificate)));
+    await this.#obtain(leading);
+    // Nothing is known yet and nothing is wrong, so there is nothing to report.
+    if (!this.#view.synced && this.#view.problem === undefined) return undefined;
     const { situation, decision } = await this.#decide();
     const steps = this.#plan(decision, situation.now);
     const due = steps.some((step) => step.action !== 'none');
-    const outcome = leading && this.#view.synced ? await this.#act(steps, due, decision, signal) : undefined;
+    const outcome = leading && this.#view.synced ? await this.#write(steps, due, decision, signal) : undefined;
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.upstreamTrust.bundle, signal);
     this.#report({ situation, decision, steps, due, outcome, leading }, signal);
-    const { now } = situation;
-    // What was due when this reconcile began is done or no longer matters: waiting for it would not be a pause.
-    const times = [decision.nextLook, this.#writes.retryAt, this.#preflights.retryAfter(now)].filter(
-      (time): time is number => time !== undefined && time > now,
-    );
-    return times.length === 0 ? undefined : Math.min(...times);
+    return this.#next(decision, situation.now);
   }
 
-  /** Observes and decides, again after each handshake that the decision depends on. */
-  async #decide(): Promise<{ readonly situation: Situation; readonly decision: Decision }> {
-    for (;;) {
-      const situation = this.#observe();
-      const decision = decide(situation);
-      if (!decision.unproven) {
-        this.#decidedFor = { candidate: situation.candidate };
-        this.#stream.judged(situation.candidate, decision.refused);
-        return { situation, decision };
+  /** Watches the objects of the publication as it is desired now. */
+  #watch(): void {
+    const refs = publicationRefs(this.certificate, usesOf(this.#gateways));
+    const before = this.#view;
+    if (before.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
+    this.#view = this.#env.objectInformers.observe(refs, { changed: this.#changed, recovered: this.#reachable });
+    before[Symbol.dispose]();
+  }
+
+  /** Asks the mesh. Only the leader does, and only after it knows what is published. */
+  async #obtain(leading: boolean): Promise<void> {
+    const { spec } = this.certificate;
+    if (leading && this.#view.synced && !spec.paused) {
+      this.#stream.start();
+      const request = requestIn(this.certificate);
+      if (request !== undefined && request !== this.#renewal.noticed) {
+        this.#renewal.noticed = request;
+        this.renew();
       }
-      await this.#preflights.prove(decision.unproven);
+    }
+    if (!leading && this.#stream.running) {
+      await this.#stream.stop();
+      this.#meshFailure = undefined;
     }
   }
 
@@ -225,11 +265,11 @@ export class Reconciler {
       expectation: this.#adapter.expect(spec.mesh.config, { namespace: metadata.namespace ?? '' }),
       candidate,
       probe: this.#prober.outcome(candidate),
-      crls: this.#crls && (this.#crls.latest ?? published.crls ?? []),
-      preflight: this.#preflights.verdict,
+      crls: this.#revoking && (this.#crls ?? published.crls ?? []),
+      preflight: this.#verdict,
       published,
       desired: this.#desired,
-      renewalAsked: this.#renewRequests.pending,
+      renewalAsked: this.#renewal.isPending,
       now: this.#env.clock.now(),
     };
   }
@@ -238,8 +278,13 @@ export class Reconciler {
     const { metadata, spec } = this.certificate;
     const { name, namespace = '', uid } = metadata;
     const uses = usesOf(this.#gateways);
-    const tls = tlsDefaults(this.#adapter, spec.mesh.config);
-    return tryDesiredObjects({ ...pair, meta: { name, namespace, uid }, spec, tls, uses });
+    return tryDesiredObjects({ ...pair, meta: { name, namespace, uid }, spec, tls: this.#tls, uses });
+  };
+
+  /** Undefined before the handshake, and when a refused one has to be repeated. */
+  readonly #verdict: Situation['preflight'] = ({ pair, bundle, crls }) => {
+    const known = this.#verdicts.get(preflightKey(pair, bundle, crls));
+    return known && this.#env.clock.now() < known.until ? known.verdict : undefined;
   };
 
   get #isProven(): OriginProof {
@@ -249,14 +294,42 @@ export class Reconciler {
     return provenBy(createdSecrets);
   }
 
+  /** Observes and decides, again after each handshake that the decision depends on. */
+  async #decide(): Promise<{ readonly situation: Situation; readonly decision: Decision }> {
+    for (;;) {
+      const situation = this.#observe();
+      const decision = decide(situation);
+      if (!decision.unproven) {
+        this.#decidedFor = { candidate: situation.candidate };
+        this.#stream.judged(situation.candidate, decision.refused);
+        return { situation, decision };
+      }
+      await this.#prove(decision.unproven);
+    }
+  }
+
+  /** Makes the handshake; afterwards `#verdict` returns its outcome. */
+  async #prove({ pair, bundle, crls }: Proof): Promise<void> {
+    const { preflight, clock } = this.#env;
+    const key = preflightKey(pair, bundle, crls);
+    const verdict = await preflight(pair, bundle, crls);
+    const until = verdict.ok ? Number.POSITIVE_INFINITY : clock.now() + REFUSED_FOR_MS;
+    this.#verdicts.delete(key);
+    this.#verdicts.set(key, { verdict, until });
+    const [oldest] = this.#verdicts.keys();
+    if (this.#verdicts.size > REMEMBERED && oldest !== undefined) this.#verdicts.delete(oldest);
+  }
+
   #plan({ desired }: Decision, now: number): readonly PlanStep[] {
-    return desired
-      ? plan(desired, this.#view.observed(desired), ownerLabel(this.certificate.metadata), now, this.#isProven)
-      : [];
+    if (!desired) return [];
+    const refs = desired.map(({ object }) => refOf(object));
+    const found = refs.map((ref) => this.#view.get(ref)).filter((object) => object !== undefined);
+    const observed = new Map(found.map((object) => [keyOf(refOf(object)), object]));
+    return plan(desired, observed, ownerLabel(this.certificate.metadata), now, this.#isProven);
   }
 
   /** Changes the cluster: deletes what is retired, or publishes, or settles routes, orphans and the finalizer. */
-  async #act(
+  async #write(
     steps: readonly PlanStep[],
     due: boolean,
     decision: Decision,
@@ -288,7 +361,9 @@ export class Reconciler {
       return result;
     } catch (error) {
       if (signal.aborted) throw error;
-      this.#writeFailed(codedProblem(asError(error)), decision);
+      const problem = codedProblem(asError(error));
+      this.#writes.failed(problem, this.#remainingMs(decision));
+      this.#failed(problem);
     }
     return undefined;
   }
@@ -299,14 +374,12 @@ export class Reconciler {
     fence: Fence,
     signal: AbortSignal,
   ): Promise<PublishResult> {
-    const { kube, clock, batchGaps, writePriority, gateways, dryRun } = this.#env;
+    const { kube, clock, batchGaps, writePriority, gateways, dryRun, createdSecrets } = this.#env;
     const { namespace = '', uid } = this.certificate.metadata;
     const wrote = (object: KubeObject, action: 'create' | 'apply') => {
       this.#view.wrote(object);
       const created = object.metadata.uid;
-      if (action === 'create' && object.kind === 'Secret' && created !== undefined) {
-        this.#env.createdSecrets.add(created);
-      }
+      if (action === 'create' && object.kind === 'Secret' && created !== undefined) createdSecrets.add(created);
     };
     using _writing = this.#view.writing();
     const result = await publish(
@@ -327,10 +400,10 @@ export class Reconciler {
       },
       signal,
     );
-    this.#tried(result, decision);
+    this.#writes.tried(result, this.#remainingMs(decision));
+    for (const problem of result.problems) this.#failed(problem);
     // The watch triggers the next reconcile when it shows our writes, unless it has shown them already.
-    const isWritten = result.written.length > 0 && !dryRun;
-    if (isWritten && this.#view.readBack(decision.desired)) this.#changes.fire();
+    if (result.written.length > 0 && !dryRun && this.#isReadBack(decision)) this.#changes.fire();
     return result;
   }
 
@@ -340,17 +413,21 @@ export class Reconciler {
   ): void {
     const { situation, decision, due, leading } = done;
     const { certificate } = this;
+    const { clock, reporter, dryRun } = this.#env;
     this.#decidedFor = undefined;
-    const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
+    const inForce = decision.identity !== undefined && !due && this.#isReadBack(decision);
     const repair = due && this.#rotations.wasReached(decision);
-    const { candidateAt, planned, retryAt, breakerOpenMs } = this.#stream;
-    const lagMs = candidateAt === undefined ? undefined : this.#env.clock.monotonic() - candidateAt;
+    const { candidateAt } = this.#stream;
+    const { planned, retryAt, breakerOpenMs } = this.#stream.policy;
+    const lagMs = candidateAt === undefined ? undefined : clock.monotonic() - candidateAt;
     const rotation = inForce ? this.#rotations.reached(decision, lagMs) : undefined;
-    if (rotation?.kind === 'leaf') this.#renewRequests.fulfilled();
+    if (rotation?.kind === 'leaf') {
+      this.#renewal.done = this.#renewal.noticed;
+      this.#renewal.isPending = false;
+    }
     const routes = this.#gateways.flatMap((one) => one.routes.states());
     this.#upstreams?.observe({ leading, decision: inForce ? decision : undefined, routes }, signal);
-    const cause = this.#meshFailures.cause(decision.problem, certificate, leading);
-    this.#env.reporter.report({
+    reporter.report({
       ...done,
       certificate,
       inForce,
@@ -361,20 +438,65 @@ export class Reconciler {
       ...reportOf(this.#gateways),
       gateways: this.inUse,
       upstreams: this.#upstreams?.state,
-      failure: this.#writes.failure ?? this.#view.problem ?? this.#deletionWaits ?? cause ?? decision.crlProblem,
-      nextAttemptAt: this.#meshFailures.current && retryAt,
+      failure: this.#failure(decision, leading),
+      nextAttemptAt: this.#meshFailure && retryAt,
       probeProblem: this.#prober.problem(situation.candidate),
-      renewRequest: this.#renewRequests.done,
+      renewRequest: this.#renewal.done,
       seen: this.#view.synced,
-      dryRun: this.#env.dryRun,
+      dryRun,
     });
+  }
+
+  /**
+   * When to reconcile again without a change, epoch ms: for the decision, for a write, or for a refused handshake. What
+   * was due at `since`, when this reconcile began, is done or no longer matters: waiting for it would not be a pause.
+   */
+  #next({ nextLook }: Decision, since: number): number | undefined {
+    const refusals = [...this.#verdicts.values()].map(({ until }) => until);
+    const times = [nextLook, this.#writes.retryAt, ...refusals].filter((time) => time !== undefined);
+    const next = Math.min(...times.filter((time) => time > since));
+    return Number.isFinite(next) ? next : undefined;
+  }
+
+  /** Whether the watch has shown our last write of each desired object. */
+  #isReadBack({ desired }: Decision): boolean {
+    return desired?.every(({ object }) => this.#view.readBack(refOf(object))) === true;
+  }
+
+  #remainingMs({ identity }: Decision): number | undefined {
+    const leaf = identity && leafOf(identity);
+    return leaf && Math.max(0, leaf.notAfter - this.#env.clock.now());
+  }
+
+  /** What the status names as the reason that all is not well. */
+  #failure({ problem, crlProblem }: Decision, leading: boolean): Problem | undefined {
+    const unseen = this.#view.synced ? undefined : this.#view.problem;
+    const first = this.#writes.failure ?? (unseen && codedProblem(unseen)) ?? this.#deletionWaits;
+    if (first) return first;
+    const mesh = this.#meshFailure ?? [...this.#stale.values()].at(-1) ?? this.#recordedFailure(leading);
+    // That the published certificate has expired is not the cause: the reason that no newer one followed is.
+    const cause = problem?.code === 'ERR_VERIFY_EXPIRED' ? (mesh ?? problem) : (problem ?? mesh);
+    return cause ?? crlProblem;
+  }
+
+  /**
+   * The failure that the status records, across restarts and changes of the leader. The leader repeats it until its own
+   * first attempt; a follower makes no attempts.
+   */
+  #recordedFailure(leading: boolean): Problem | undefined {
+    const error = (this.certificate.status as Partial<PublicationStatus> | undefined)?.lastError;
+    if (!error) return undefined;
+    const { planned, hasTried } = this.#stream.policy;
+    const isDue = !planned || planned.due <= this.#env.clock.now();
+    if (leading && (hasTried || !isDue || !/^ERR_(MESH|VERIFY)_/.test(error.code))) return undefined;
+    return { code: error.code, message: error.message, at: Date.parse(error.time) };
   }
 
   #useGateways({ gateways: given }: MeshCertificate['spec'], targeting: Targeting | undefined): readonly UsedGateway[] {
     const { certificate } = this;
     const { kube, clock, random, log, sharedInformers, dryRun, batchGaps, gateways } = this.#env;
     const batchGap = batchGaps.of(certificate.metadata.namespace ?? '');
-    const mesh = { ...this.#adapter, tls: tlsDefaults(this.#adapter, certificate.spec.mesh.config) };
+    const mesh = { ...this.#adapter, tls: this.#tls };
     return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
       gateway,
       config,
@@ -393,7 +515,7 @@ export class Reconciler {
         mesh,
         isPublished: (ref) => this.#view.get(ref) !== undefined,
         onChange: this.#changed,
-        onError: this.#trouble,
+        onError: this.#failed,
       }),
       retiring: new Retiring(sharedInformers, gateway, certificate, () => {
         if (isDeleting(this.certificate)) this.#changes.fire();
@@ -401,34 +523,9 @@ export class Reconciler {
     }));
   }
 
-  #tried({ problems, stopped }: PublishResult, decision: Decision): void {
-    const [first] = problems;
-    const failed = problems.filter(({ refused }) => !refused);
-    const [worst] = failed;
-    if (worst) {
-      this.#writes.failed(worst, this.#remainingMs(decision), stopped ? undefined : failed.map(({ ref }) => ref));
-    } else if (first) this.#writes.refused(first);
-    else this.#writes.succeeded();
-    for (const problem of problems) this.#complain(problem);
-  }
-
-  #writeFailed(problem: Problem, decision: Decision): void {
-    this.#writes.failed(problem, this.#remainingMs(decision));
-    this.#complain(problem);
-  }
-
-  #complain({ code, message }: Problem): void {
-    this.#trouble(Object.assign(new Error(message), { code }));
-  }
-
-  #remainingMs({ identity }: Decision): number | undefined {
-    const leaf = identity && leafOf(identity);
-    return leaf && Math.max(0, leaf.notAfter - this.#env.clock.now());
-  }
-
   /** The gateways that have objects, for the status and for the reconciler of the next spec. */
-  get inUse(): Recorded {
-    return recordOf(this.#gateways, this.certificate.metadata.namespace ?? '');
+  get inUse(): GatewaysInUse {
+    return gatewaysInUse(this.#gateways, this.certificate.metadata.namespace ?? '');
   }
 
   get #deletionWaits(): Problem | undefined {
@@ -444,23 +541,28 @@ export class Reconciler {
     if (this.#writes.reachable()) this.#changes.fire();
   };
 
-  readonly #trouble = (error: Error): void => this.#env.reporter.trouble(this.certificate, error);
+  /** Each failure is told when it occurs, however it is shown later. */
+  readonly #failed = (error: Error | Problem): void => this.#env.reporter.failed(this.certificate, error);
 
   readonly #meshFailed = (error: Error): void => {
-    this.#meshFailures.failed(error);
-    this.#trouble(error);
+    this.#meshFailure = { ...codedProblem(error), at: this.#env.clock.now() };
+    this.#failed(error);
     this.#changes.fire();
   };
 
   readonly #reportStale = (source: string, error: Error | undefined): void => {
-    if (!this.#meshFailures.stale(source, error)) return;
-    if (error) this.#trouble(error);
-    this.#changes.fire();
+    const wasStale = this.#stale.delete(source);
+    if (error) {
+      // Without a time: it lasts until the source reports its end.
+      this.#stale.set(source, codedProblem(error));
+      this.#failed(error);
+    }
+    if (error || wasStale) this.#changes.fire();
   };
 
   /** The failure remains while a retry is scheduled: then the change was something other than a new certificate. */
   readonly #meshRecovered = (): void => {
-    if (this.#stream.retryAt === undefined) this.#meshFailures.clear();
+    if (this.#stream.policy.retryAt === undefined) this.#meshFailure = undefined;
     // The report that follows includes the recovery; only another identity needs another decision.
     if (!this.#decidedFor || this.#decidedFor.candidate !== this.#stream.candidate) this.#changes.fire();
   };
@@ -493,59 +595,18 @@ export interface Environment extends Runtime {
   readonly dryRun: boolean;
 }
 
-/** Why the mesh gives no newer certificate, across restarts and changes of the leader. */
-class MeshFailures {
-  readonly #clock: Clock;
-  readonly #stream: Pick<IdentityStream, 'planned' | 'hasTried'>;
-  /** The newest failure since the mesh last gave something usable. */
-  current: Problem | undefined;
-  /** Why what is followed may be out of date, by source; the newest failure is last. */
-  readonly #stale = new Map<string, Problem>();
-
-  constructor(clock: Clock, stream: Pick<IdentityStream, 'planned' | 'hasTried'>) {
-    this.#clock = clock;
-    this.#stream = stream;
-  }
-
-  failed(error: Error): void {
-    this.current = { ...codedProblem(error), at: this.#clock.now() };
-  }
-
-  /** Returns whether this is news. */
-  stale(source: string, error: Error | undefined): boolean {
-    const wasStale = this.#stale.delete(source);
-    if (!error) return wasStale;
-    // Without a time: it lasts until the source reports its end.
-    this.#stale.set(source, codedProblem(error));
-    return true;
-  }
-
-  clear(): void {
-    this.current = undefined;
-  }
-
-  /**
-   * Why no newer certificate is published; `problem` is the decision's. The expiry of the published certificate is not
-   * the cause: the reason that no newer one followed is.
-   */
-  cause(problem: Problem | undefined, certificate: MeshCertificate, leading: boolean): Problem | undefined {
-    const failure = this.current ?? [...this.#stale.values()].at(-1) ?? this.#recorded(certificate, leading);
-    return problem?.code === 'ERR_VERIFY_EXPIRED' ? (failure ?? problem) : (problem ?? failure);
-  }
-
-  /**
-   * The failure that the status records. The leader repeats it until its own first attempt; a follower makes no
-   * attempts.
-   */
-  #recorded({ status }: MeshCertificate, leading: boolean): Problem | undefined {
-    const error = (status as Partial<PublicationStatus> | undefined)?.lastError;
-    if (!error) return undefined;
-    const { planned, hasTried } = this.#stream;
-    const isDue = !planned || planned.due <= this.#clock.now();
-    if (leading && (hasTried || !isDue || !/^ERR_(MESH|VERIFY)_/.test(error.code))) return undefined;
-    return { code: error.code, message: error.message, at: Date.parse(error.time) };
-  }
-}
+/** Before the first reconcile. */
+const UNOBSERVED: ObjectView = {
+  synced: false,
+  problem: undefined,
+  keys: [],
+  objects: () => [],
+  get: () => undefined,
+  readBack: () => false,
+  wrote() {},
+  writing: () => UNOBSERVED,
+  [Symbol.dispose]() {},
+};
 
 /** A refusal may depend on the time or on a busy process: the handshake is repeated after this. */
 const REFUSED_FOR_MS = 30_000;
@@ -555,91 +616,14 @@ const REFUSED_FOR_MS = 30_000;
  */
 const REMEMBERED = 4;
 
-/** The latest verdicts of preflight handshakes for one MeshCertificate: one handshake for each pair and bundle. */
-class Preflights {
-  readonly #preflight: Preflight;
-  readonly #clock: Clock;
-  readonly #verdicts = new Map<string, { readonly verdict: PreflightVerdict; readonly until: number }>();
-  readonly #running = new Map<string, Promise<void>>();
-
-  constructor(preflight: Preflight, clock: Clock) {
-    this.#preflight = preflight;
-    this.#clock = clock;
-  }
-
-  /** Undefined before the handshake, and when a refused one has to be repeated. */
-  readonly verdict = ({ pair, bundle, crls }: Proof): PreflightVerdict | undefined => {
-    const known = this.#verdicts.get(preflightKey(pair, bundle, crls));
-    return known && this.#clock.now() < known.until ? known.verdict : undefined;
-  };
-
-  /**
-   * When the first refusal after `time` may be repeated, epoch ms. A refusal that was not needed again by then no
-   * longer matters.
-   */
-  retryAfter(time: number): number | undefined {
-    const times = [...this.#verdicts.values()].map(({ until }) => until).filter((until) => until > time);
-    const next = Math.min(...times);
-    return Number.isFinite(next) ? next : undefined;
-  }
-
-  /** Makes the handshake; afterwards `verdict` returns its outcome. */
-  prove(proof: Proof): Promise<void> {
-    const key = preflightKey(proof.pair, proof.bundle, proof.crls);
-    const running = this.#running.get(key) ?? this.#handshake(key, proof);
-    this.#running.set(key, running);
-    return running;
-  }
-
-  async #handshake(key: string, { pair, bundle, crls }: Proof): Promise<void> {
-    const verdict = await this.#preflight(pair, bundle, crls);
-    const until = verdict.ok ? Number.POSITIVE_INFINITY : this.#clock.now() + REFUSED_FOR_MS;
-    this.#running.delete(key);
-    this.#verdicts.delete(key);
-    this.#verdicts.set(key, { verdict, until });
-    const [oldest] = this.#verdicts.keys();
-    if (this.#verdicts.size > REMEMBERED && oldest !== undefined) this.#verdicts.delete(oldest);
-  }
-}
-
 /** A request is a time or a word of the user's; what is beyond this is not compared, and not recorded. */
 const LONGEST_REQUEST = 1024;
 
 const requestIn = ({ metadata }: MeshCertificate): string | undefined =>
   metadata.annotations?.[RENEW_ANNOTATION]?.slice(0, LONGEST_REQUEST);
 
-/** Requests for a new certificate, by the renew annotation of one MeshCertificate or by a call. */
-class RenewRequests {
-  /** The last annotation value that was noticed. */
-  #noticed: string | undefined;
-  /** The value whose new certificate was read back. The status records it, so that a restart does not renew again. */
-  done: string | undefined;
-  /** A new certificate was requested, and none has been published since. */
-  pending = false;
-
-  constructor(certificate: MeshCertificate) {
-    this.done = recordedIn(certificate);
-    this.#noticed = this.done;
-  }
-
-  /** Whether the annotation asks for a certificate for the first time. */
-  notice(certificate: MeshCertificate): boolean {
-    const value = requestIn(certificate);
-    if (value === undefined || value === this.#noticed) return false;
-    this.#noticed = value;
-    this.pending = true;
-    return true;
-  }
-
-  /** A new leaf was read back. */
-  fulfilled(): void {
-    this.done = this.#noticed;
-    this.pending = false;
-  }
-}
-
-/** A document in a file has no status: its value at the start counts as handled. */
-function recordedIn(certificate: MeshCertificate): string | undefined {
+/** The request that was handled before. A document in a file has no status: its value at the start counts as handled. */
+function requestDone(certificate: MeshCertificate): string | undefined {
   if (certificate.metadata.uid === undefined) return requestIn(certificate);
   return (certificate.status as Partial<PublicationStatus> | undefined)?.renewRequest;
 }
@@ -683,13 +667,14 @@ class WriteAttempts {
     this.failure = undefined;
   }
 
-  /**
-   * The plan refused to write. No request was made, so no backoff is needed: a change of the objects triggers the next
-   * attempt.
-   */
-  refused(problem: Problem): void {
-    this.succeeded();
-    this.failure = problem;
+  /** Takes the result of writing some objects. */
+  tried({ problems, stopped }: PublishResult, remainingMs: number | undefined): void {
+    const failed = problems.filter(({ refused }) => !refused);
+    const [worst] = failed;
+    if (worst) this.failed(worst, remainingMs, stopped ? undefined : failed.map(({ ref }) => ref));
+    else this.succeeded();
+    // What the plan refused made no request and needs no backoff: a change of the objects triggers the next attempt.
+    if (!worst && problems[0]) this.failure = problems[0];
   }
 
   /** The API server answers again. True: the next attempt need not wait. */
@@ -707,74 +692,5 @@ class WriteAttempts {
     this.failure = problem;
     const { clock, random } = this.#env;
     this.#retryAt = clock.monotonic() + retryDelay(this.#failures, random, { remainingMs });
-  }
-}
-
-/** One reconciler's view of its own objects; follows the objects that routes add and remove. */
-class PublicationView implements Disposable {
-  readonly #observer: ObjectInformer;
-  readonly #watcher: Required<ObjectWatcher>;
-  #interest: ObjectView | undefined;
-
-  constructor(observer: ObjectInformer, watcher: Required<ObjectWatcher>) {
-    this.#observer = observer;
-    this.#watcher = watcher;
-  }
-
-  /** Watches the objects of the publication as it is desired now. */
-  follow(certificate: MeshCertificate, uses: readonly GatewayUse[]): void {
-    const refs = publicationRefs(certificate, uses);
-    const before = this.#interest;
-    if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
-    this.#interest = this.#observer.observe(refs, this.#watcher);
-    before?.[Symbol.dispose]();
-  }
-
-  get synced(): boolean {
-    return this.#interest?.synced === true;
-  }
-
-  /** Nothing is known yet and nothing is wrong, so there is nothing to report. */
-  get unknown(): boolean {
-    return !this.synced && this.#interest?.problem === undefined;
-  }
-
-  /** Why nothing is known. */
-  get problem(): Problem | undefined {
-    const problem = this.synced ? undefined : this.#interest?.problem;
-    return problem && codedProblem(problem);
-  }
-
-  get(ref: ObjectRef): KubeObject | undefined {
-    return this.#interest?.get(ref);
-  }
-
-  objects(): readonly KubeObject[] {
-    return this.#interest?.objects() ?? [];
-  }
-
-  /** The observed state of the desired objects, by `keyOf`. */
-  observed(desired: readonly Desired[] | undefined): ReadonlyMap<string, KubeObject> {
-    const refs = (desired ?? []).map(({ object }) => refOf(object));
-    return new Map(refs.flatMap((ref) => [this.get(ref)].flatMap((found) => (found ? [[keyOf(ref), found]] : []))));
-  }
-
-  /** Whether the watch has shown our last write of each of these. */
-  readBack(desired: readonly Desired[] | undefined): boolean {
-    return desired?.every(({ object }) => this.#interest?.readBack(refOf(object)) === true) === true;
-  }
-
-  wrote(object: KubeObject): void {
-    this.#interest?.wrote(object);
-  }
-
-  /** To be held during writes: our own are no changes. */
-  writing(): Disposable | undefined {
-    return this.#interest?.writing();
-  }
-
-  [Symbol.dispose](): void {
-    this.#interest?.[Symbol.dispose]();
-    this.#interest = undefined;
   }
 }

@@ -5,13 +5,13 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { type Environment, Reconciler } from './reconciler.ts';
 
-import type { Recorded } from './retire.ts';
+import type { GatewaysInUse } from './retire.ts';
 
 interface RunningReconciler {
   readonly adapter: Adapter;
   certificate: MeshCertificate;
   /** The gateways of the spec before. */
-  readonly inUse: Recorded | undefined;
+  readonly inUse: GatewaysInUse | undefined;
   /** Replaced at each restart. */
   reconciler: Reconciler | undefined;
   /** Ends the current run, or the pause before the next one. */
@@ -108,7 +108,7 @@ export class Reconcilers {
   async #pause(running: RunningReconciler, err: Error): Promise<void> {
     const { certificate } = running;
     this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a reconciler failed and restarts');
-    this.#env.reporter.trouble(certificate, err);
+    this.#env.reporter.failed(certificate, err);
     running.stop = new AbortController();
     await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
   }

@@ -1,10 +1,8 @@
 import type { Clock } from '../async/clock.ts';
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
-import type { Problem } from '../core/problem.ts';
 import { AttemptBudget, attemptsPerHour, retryDelay } from '../core/retry.ts';
 import { renewAt } from '../core/schedule.ts';
 import type { MeshError } from '../mesh/error.ts';
-import type { Identity } from '../mesh/identity.ts';
 import type { RenewalPolicy } from '../mesh/renewing.ts';
 import type { Certificate } from '../pki/certificate.ts';
 
@@ -36,7 +34,7 @@ export interface PolicyOptions {
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
   /** When the leaf that was published at the start was issued, epoch ms, if known. */
   readonly publishedSince: () => number | undefined;
-  readonly refuse: (identity: Identity) => Promise<Problem | undefined>;
+  readonly refuse: RenewalPolicy['refuse'];
   /** The budget on attempts delays the next one. */
   readonly changed: () => void;
 }
@@ -45,6 +43,7 @@ export interface PolicyOptions {
 export class CertificatePolicy implements RenewalPolicy {
   readonly #options: PolicyOptions;
   readonly #budget = new AttemptBudget();
+  readonly refuse: RenewalPolicy['refuse'];
   /** The last leaf from the mesh. */
   leaf: Certificate | undefined;
   /** How long the budget on attempts delays the next one; 0 when it does not. */
@@ -58,11 +57,7 @@ export class CertificatePolicy implements RenewalPolicy {
 
   constructor(options: PolicyOptions) {
     this.#options = options;
-  }
-
-  async refuse(identity: Identity): Promise<Error | undefined> {
-    const problem = await this.#options.refuse(identity);
-    return problem && Object.assign(new Error(problem.message), { code: problem.code });
+    this.refuse = options.refuse;
   }
 
   renewAt(leaf: Certificate, issuedAt = this.#options.publishedSince() ?? leaf.notBefore): number {

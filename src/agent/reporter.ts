@@ -6,6 +6,7 @@ import type { PlanStep } from '../core/plan.ts';
 import type { Problem } from '../core/problem.ts';
 import { type Condition, type PublicationStatus, reportedStatus, setConditions } from '../core/status.ts';
 import { type StatusInput, statusOf } from '../core/status-of.ts';
+import { codeOf } from '../mesh/error.ts';
 import { leafOf } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import { keyOf, refOf } from '../objects/objects.ts';
@@ -14,15 +15,20 @@ import type { PublishResult } from './publisher.ts';
 /** A consumer of reports: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
   /**
-   * Called after each reconcile; `before` is the status of the previous one, `record` the same object at every reconcile.
+   * Called after each reconcile; `before` is the status of the previous one, `reported` the same object every time.
    */
-  status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, record: StatusRecord): void;
+  status?(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    result: ReconcileResult,
+    reported: ReportedStatus,
+  ): void;
   /** The watch shows that the resource carries the reported status. */
-  seen?(certificate: MeshCertificate, record: StatusRecord): void;
-  /** A failure that is retried automatically. */
-  trouble?(certificate: MeshCertificate, error: Error): void;
-  /** The MeshCertificate is no longer desired; without `record`, nothing but trouble was reported about it. */
-  forget?(certificate: MeshCertificate, record: StatusRecord | undefined): void;
+  seen?(certificate: MeshCertificate, reported: ReportedStatus): void;
+  /** A failure occurred, and is retried automatically. As long as it lasts, `lastError` of the status shows it. */
+  failure?(certificate: MeshCertificate, problem: Problem): void;
+  /** The MeshCertificate is no longer desired; without `reported`, nothing but failures was reported about it. */
+  forget?(certificate: MeshCertificate, reported: ReportedStatus | undefined): void;
   /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;
 }
@@ -37,30 +43,30 @@ export type Amend = (
 /** Computes one status from each reconcile and notifies every sink. */
 export class Reporter {
   readonly #sinks: readonly Sink[];
-  readonly #records = new Map<string, StatusRecord & { status: PublicationStatus }>();
+  readonly #reported = new Map<string, ReportedStatus & { status: PublicationStatus }>();
 
-  /** The last of each, if a sink may amend it. */
-  readonly #passed: Map<StatusRecord, Passed> | undefined;
+  /** The last of each, if a sink may amend its status. */
+  readonly #results: Map<ReportedStatus, ReconcileResult> | undefined;
 
   constructor(sinks: readonly Sink[]) {
     this.#sinks = sinks;
-    this.#passed = sinks.some((sink) => sink.attach) ? new Map() : undefined;
+    this.#results = sinks.some((sink) => sink.attach) ? new Map() : undefined;
     for (const sink of sinks) sink.attach?.((...amended) => this.#amend(...amended));
   }
 
   report(report: Report): void {
     const { certificate } = report;
     const stored = certificate.status as PublicationStatus | undefined;
-    const known = this.#records.get(keyOf(refOf(certificate)));
+    const known = this.#reported.get(keyOf(refOf(certificate)));
     const before = known?.status ?? reportedStatus(stored);
     const said = statusOf(report, before);
     // When the status is unchanged, the resource, the board and this share one object.
     const status = [...new Set([stored, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
-    const record = known ?? statusRecordOf(certificate, status);
-    record.status = status;
-    if (!known) this.#records.set(record.key, record);
-    this.#passed?.set(record, withoutDeeds(report));
-    for (const sink of this.#sinks) sink.status?.(status, before, report, record);
+    const reported = known ?? reportedStatusOf(certificate, status);
+    reported.status = status;
+    if (!known) this.#reported.set(reported.key, reported);
+    this.#results?.set(reported, withoutWrites(report));
+    for (const sink of this.#sinks) sink.status?.(status, before, report, reported);
   }
 
   /**
@@ -68,44 +74,45 @@ export class Reporter {
    * changed.
    */
   agrees(certificate: MeshCertificate): boolean {
-    const record = this.#records.get(keyOf(refOf(certificate)));
+    const reported = this.#reported.get(keyOf(refOf(certificate)));
     const stored = certificate.status as PublicationStatus | undefined;
-    if (!record || record.status === stored) return true;
-    if (!isDeepStrictEqual(record.status, stored)) return gistOf(record.status) === gistOf(stored);
-    record.status = stored as PublicationStatus;
-    for (const sink of this.#sinks) sink.seen?.(certificate, record);
+    if (!reported || reported.status === stored) return true;
+    if (!isDeepStrictEqual(reported.status, stored)) return gistOf(reported.status) === gistOf(stored);
+    reported.status = stored as PublicationStatus;
+    for (const sink of this.#sinks) sink.seen?.(certificate, reported);
     return true;
   }
 
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
-    const record = this.#records.get(keyOf(refOf(certificate)));
-    const passed = record && this.#passed?.get(record);
-    if (!passed) return;
-    const before = record.status;
+    const reported = this.#reported.get(keyOf(refOf(certificate)));
+    const result = reported && this.#results?.get(reported);
+    if (!result) return;
+    const before = reported.status;
     const shown = { ...condition, message: safeMessage(condition.message) };
     const status = { ...before, conditions: setConditions(before.conditions, [shown], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
-    record.status = status;
-    for (const sink of this.#sinks) sink.status?.(status, before, passed, record);
+    reported.status = status;
+    for (const sink of this.#sinks) sink.status?.(status, before, result, reported);
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
-    for (const sink of this.#sinks) sink.trouble?.(certificate, error);
+  failed(certificate: MeshCertificate, error: Error | Problem): void {
+    const problem = { code: codeOf(error, 'ERR_UNKNOWN'), message: error.message };
+    for (const sink of this.#sinks) sink.failure?.(certificate, problem);
   }
 
   forget(certificate: MeshCertificate): void {
     const key = keyOf(refOf(certificate));
-    const record = this.#records.get(key);
-    this.#records.delete(key);
-    if (record) this.#passed?.delete(record);
-    for (const sink of this.#sinks) sink.forget?.(certificate, record);
+    const reported = this.#reported.get(key);
+    this.#reported.delete(key);
+    if (reported) this.#results?.delete(reported);
+    for (const sink of this.#sinks) sink.forget?.(certificate, reported);
   }
 }
 
 /** What still holds after a reconcile: an amendment writes and rotates nothing, and a decision takes much memory. */
-function withoutDeeds({ certificate, failure, inForce, leading, breakerOpenMs, dryRun }: Report): Passed {
+function withoutWrites({ certificate, inForce, leading, breakerOpenMs, dryRun }: Report): ReconcileResult {
   const none = { outcome: undefined, rotation: undefined, repair: false };
-  return { certificate, failure, inForce, leading, breakerOpenMs, dryRun, ...none };
+  return { certificate, inForce, leading, breakerOpenMs, dryRun, ...none };
 }
 
 function gistOf(status: PublicationStatus | undefined): string {
@@ -115,11 +122,9 @@ function gistOf(status: PublicationStatus | undefined): string {
 }
 
 /** What every sink receives from a reconcile. */
-export interface Passed {
+export interface ReconcileResult {
   readonly certificate: MeshCertificate;
   readonly outcome: PublishResult | undefined;
-  /** The newest failure of mesh, cluster or plan since the last success. */
-  readonly failure: Problem | undefined;
   /** Read back from the watch and verified: the observed objects are the desired ones. */
   readonly inForce: boolean;
   readonly leading: boolean;
@@ -136,7 +141,7 @@ export interface Passed {
 }
 
 /** What the reconciler reports after each reconcile; the sinks turn it into status, metrics, Events and log lines. */
-export interface Report extends StatusInput, Passed {
+export interface Report extends StatusInput, ReconcileResult {
   readonly certificate: MeshCertificate;
   readonly situation: Situation;
   readonly decision: Decision;
@@ -144,7 +149,7 @@ export interface Report extends StatusInput, Passed {
 }
 
 /** The last reported status of one MeshCertificate: one object that every sink may keep and none may change. */
-export interface StatusRecord {
+export interface ReportedStatus {
   /** Equal to `keyOf`. */
   readonly key: string;
   readonly namespace: string;
@@ -152,10 +157,10 @@ export interface StatusRecord {
   readonly status: PublicationStatus;
 }
 
-export function statusRecordOf(
+export function reportedStatusOf(
   certificate: MeshCertificate,
   status: PublicationStatus,
-): StatusRecord & { status: PublicationStatus } {
+): ReportedStatus & { status: PublicationStatus } {
   const { name, namespace = '' } = certificate.metadata;
   return { key: keyOf(refOf(certificate)), namespace, name, status };
 }

@@ -43,15 +43,12 @@ export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
   spec.deletionPolicy === 'Delete' &&
   !(metadata.finalizers ?? []).includes(FINALIZER);
 
-/** Whether all objects that might still need the publication are known; undefined: none were read yet. */
-export const isDeletionJudged = (used: readonly UsedGateway[] | undefined): boolean =>
-  used?.every(({ routes, retiring }) => routes.complete && retiring.synced) === true;
+/** Whether all objects that might still need the publication are known. */
+export const isDeletionJudged = (used: readonly UsedGateway[]): boolean =>
+  used.every(({ routes, retiring }) => routes.complete && retiring.synced);
 
 /** What a deletion waits for and what to do about it; undefined if it may proceed. */
-export function deletionWaits(
-  certificate: MeshCertificate,
-  used: readonly UsedGateway[] | undefined,
-): Problem | undefined {
+export function deletionWaits(certificate: MeshCertificate, used: readonly UsedGateway[]): Problem | undefined {
   if (!isDeleting(certificate)) return undefined;
   const { name, namespace = '' } = certificate.metadata;
   const waits = (why: string) => ({
@@ -59,8 +56,8 @@ export function deletionWaits(
     message: `${namespace}/${name} is being deleted: ${why}`,
   });
   if (certificate.spec.paused) return waits('it is paused, so nothing is deleted; set spec.paused to false');
-  if (!used || !isDeletionJudged(used)) {
-    const everything = used?.map(({ gateway }) => gateway.wording.everything).join(', ') ?? 'routes';
+  if (!isDeletionJudged(used)) {
+    const everything = used.map(({ gateway }) => gateway.wording.everything).join(', ');
     return waits(`it waits until the agent can list all ${everything}; the Events and the log name what is missing`);
   }
   const users = used.flatMap(({ routes, retiring }) => [
@@ -98,7 +95,7 @@ export async function retireAll(
 ): Promise<boolean> {
   const { namespace = '' } = certificate.metadata;
   const owner = ownerLabel(certificate.metadata);
-  const spacing = env.batchGaps.of(namespace);
+  const gap = env.batchGaps.of(namespace);
   const uses = gatewaysOf(certificate.spec, env.gateways);
   const own = used.flatMap(({ retiring }) => retiring.own());
   const refs = new Map([...publicationRefs(certificate, uses), ...own].map((ref) => [keyOf(ref), ref]));
@@ -106,7 +103,7 @@ export async function retireAll(
     const live = await env.kube.get(ref, signal);
     if (live?.metadata.labels?.[OWNER_LABEL] !== owner) continue;
     const gateway = gatewayOf(ref, env.gateways);
-    const turn = await (gateway ? spacing.beforeGateway(gateway.kind, signal) : spacing.beforeSecret(signal));
+    const turn = await (gateway ? gap.beforeGateway(gateway.kind, signal) : gap.beforeSecret(signal));
     try {
       if (!isFree()) return false;
       fence.check();
@@ -166,7 +163,7 @@ export class Retiring implements Watcher, Disposable {
   #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
 
   constructor(
-    discovery: Informer,
+    informers: Informer,
     gateway: Gateway,
     { metadata, spec }: Pick<MeshCertificate, 'metadata' | 'spec'>,
     changed: () => void,
@@ -177,7 +174,7 @@ export class Retiring implements Watcher, Disposable {
     this.#owner = ownerLabel(metadata);
     this.#changed = changed;
     const { own } = gateway.routes.scopes(this.#input);
-    this.#view = (owner) => own.map((scope) => discovery.view(scope, this, { bare: true, optional: true, owner }));
+    this.#view = (owner) => own.map((scope) => informers.view(scope, this, { bare: true, optional: true, owner }));
     this.#views = this.#view(this.#owner);
   }
 
@@ -219,13 +216,13 @@ export class Retiring implements Watcher, Disposable {
    * be written; it may take the place of another object of its kind and namespace, which stays until then.
    */
   async look(
-    keeping: Keeping | undefined,
+    keeping: Keeping,
     open: readonly ObjectRef[],
     env: RetireOptions,
     fence: Fence,
     signal: AbortSignal,
   ): Promise<void> {
-    if (!keeping?.complete || !this.synced) return;
+    if (!keeping.complete || !this.synced) return;
     const targets = keeping.targets();
     const users = keeping.users();
     if (this.#doneFor?.targets === targets && this.#doneFor.users === users) return;
@@ -258,18 +255,14 @@ export class Retiring implements Watcher, Disposable {
       open.some((one) => one.kind === kind && one.namespace === namespace);
     const isNeeded = (ref: ObjectRef) => isReplaced(ref) || this.#needed(keeping).has(keyOf(ref));
     for (const object of itemsOf(this.#views)) {
-      const { namespace = '', uid, resourceVersion, deletionTimestamp } = object.metadata;
+      const { namespace = '', deletionTimestamp } = object.metadata;
       const ref = refOf(object);
       if (isNeeded(ref) || deletionTimestamp !== undefined || env.dryRun) continue;
       const turn = await env.batchGaps.of(namespace).beforeGateway(this.gateway.kind, signal);
       try {
         if (isNeeded(ref)) continue;
         fence.check();
-        await env.kube.delete(
-          ref,
-          { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
-          signal,
-        );
+        await env.kube.delete(ref, preconditionOf(object), signal);
         env.log.info({ certificate: this.#owner, object: describe(ref) }, this.gateway.wording.orphan);
       } catch (error) {
         if (!(error instanceof KubeError) || error.status !== 409) throw error;
@@ -293,7 +286,7 @@ export class Retiring implements Watcher, Disposable {
 const itemsOf = (views: readonly View[]): readonly KubeObject[] => views.flatMap((view) => view.items());
 
 /** By kind of gateway, what `LeftFields.of` returns for it. */
-export type Recorded = NonNullable<PublicationStatus['gateways']>;
+export type GatewaysInUse = NonNullable<PublicationStatus['gateways']>;
 
 /**
  * The MeshCertificate with the gateways that its spec had before, each configured to retire what is left of it. `before`:
@@ -302,7 +295,7 @@ export type Recorded = NonNullable<PublicationStatus['gateways']>;
 export function withLeft(
   certificate: MeshCertificate,
   gateways: readonly Gateway[],
-  before: Recorded | undefined,
+  before: GatewaysInUse | undefined,
 ): MeshCertificate {
   const { spec, status } = certificate;
   const recorded = before ?? (status as Partial<PublicationStatus> | undefined)?.gateways ?? {};
@@ -315,7 +308,7 @@ export function withLeft(
 }
 
 /** What the status must remember: the gateways of the spec, and those of which something is left. */
-export function recordOf(used: readonly UsedGateway[], namespace: string): Recorded {
+export function gatewaysInUse(used: readonly UsedGateway[], namespace: string): GatewaysInUse {
   return Object.fromEntries(
     used.flatMap((one) => {
       const { gateway, config, isLeft } = one;

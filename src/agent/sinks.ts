@@ -2,17 +2,15 @@ import { isDeepStrictEqual } from 'node:util';
 import { ROOT_CONTEXT, type Tracer, trace } from '@opentelemetry/api';
 import type { Clock } from '../async/clock.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { reasonOf } from '../core/problem.ts';
+import { type Problem, reasonOf } from '../core/problem.ts';
 import { isProgress, isTrouble, type PublicationStatus } from '../core/status.ts';
 import type { EventSubject, Recorder } from '../kube/events.ts';
 import { REPEAT_MS } from '../kube/reflector.ts';
-import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
-import { safeMessage } from '../mesh/secrets.ts';
 import { describe, keyOf, refOf } from '../objects/objects.ts';
 import { deriveSeries, forget, type Metrics, type Observed } from '../telemetry/metrics.ts';
 import type { WrittenObject } from './publisher.ts';
-import type { Passed, Report, Sink, StatusRecord } from './reporter.ts';
+import type { ReconcileResult, ReportedStatus, Sink } from './reporter.ts';
 
 /** What was logged about one MeshCertificate. */
 interface LoggedState {
@@ -36,7 +34,7 @@ export class LogSink implements Sink {
     this.#clock = clock;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: ReconcileResult): void {
     const certificate = nameOf(report.certificate);
     this.#logWrites(certificate, status, before, report);
     if (status.held && status.held.fingerprint !== before?.held?.fingerprint) {
@@ -50,22 +48,18 @@ export class LogSink implements Sink {
       const isBad = isTrouble(condition);
       const isRecovery = type === 'Degraded' && condition.status === 'False' && old?.status === 'True';
       // The failure itself and a refused spec were logged when they occurred.
-      const {
-        failure,
-        certificate: { refused },
-      } = report;
-      const isSaid = reason === 'Writing' || [failure, refused].some((one) => one && reason === reasonOf(one.code));
+      const known = [status.lastError, report.certificate.refused];
+      const isSaid = reason === 'Writing' || known.some((one) => one && reason === reasonOf(one.code));
       const level = !report.leading || !old || isSaid ? 'debug' : isBad ? 'warn' : isRecovery ? 'info' : 'debug';
       this.#log[level]({ certificate, condition: type, status: condition.status, reason }, message);
     }
     if (report.leading) this.#logEnding(certificate, status);
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
+  failure(certificate: MeshCertificate, { code, message }: Problem): void {
     const name = nameOf(certificate);
-    const code = codeOf(error, 'ERR_UNKNOWN');
-    this.#repeated(name, `${code} ${error.message}`, (level, times) =>
-      this.#log[level]({ certificate: name, code, ...(times > 1 ? { times } : {}) }, error.message),
+    this.#repeated(name, `${code} ${message}`, (level, times) =>
+      this.#log[level]({ certificate: name, code, ...(times > 1 ? { times } : {}) }, message),
     );
   }
 
@@ -77,7 +71,7 @@ export class LogSink implements Sink {
     certificate: string,
     status: PublicationStatus,
     before: PublicationStatus | undefined,
-    { certificate: of, outcome, repair, inForce, leading, rotation }: Passed,
+    { certificate: of, outcome, repair, inForce, leading, rotation }: ReconcileResult,
   ): void {
     const objects = (outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.namespace}/${ref.name}`);
     if (repair && objects.length > 0) {
@@ -167,7 +161,7 @@ export class EventSink implements Sink {
     this.#recorder = recorder;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: ReconcileResult): void {
     if (!report.leading) return;
     const say = (type: 'Normal' | 'Warning', reason: (typeof EVENT_REASONS)[number], message: string) =>
       this.#recorder.event(subject(report.certificate), type, reason, message);
@@ -195,9 +189,8 @@ export class EventSink implements Sink {
     }
   }
 
-  trouble(certificate: MeshCertificate, error: Error): void {
-    const reason = reasonOf(codeOf(error, 'ERR_UNKNOWN'));
-    this.#recorder.event(subject(certificate), 'Warning', reason, error.message);
+  failure(certificate: MeshCertificate, { code, message }: Problem): void {
+    this.#recorder.event(subject(certificate), 'Warning', reasonOf(code), message);
   }
 }
 
@@ -230,7 +223,7 @@ interface Tally {
 export class MetricsSink implements Sink {
   readonly #metrics: Metrics;
   readonly #clock: Clock;
-  readonly #tallies = new Map<StatusRecord, Tally>();
+  readonly #tallies = new Map<ReportedStatus, Tally>();
 
   constructor(metrics: Metrics, clock: Clock) {
     this.#metrics = metrics;
@@ -241,14 +234,14 @@ export class MetricsSink implements Sink {
   status(
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
-    report: Passed,
-    record: StatusRecord,
+    report: ReconcileResult,
+    reported: ReportedStatus,
   ): void {
     const metrics = this.#metrics;
-    const tally = this.#tallies.get(record) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
-    this.#tallies.set(record, tally);
+    const tally = this.#tallies.get(reported) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
+    this.#tallies.set(reported, tally);
     tally.breakerOpen = report.breakerOpenMs > 0;
-    if (report.inForce && !report.failure) tally.lastSuccess = this.#clock.now();
+    if (report.inForce && !status.lastError) tally.lastSuccess = this.#clock.now();
     for (const { ref, action } of report.outcome?.written ?? []) {
       metrics.writes.inc({ kind: ref.kind, action });
       if (report.repair) metrics.driftRepairs.inc({ kind: ref.kind });
@@ -261,13 +254,13 @@ export class MetricsSink implements Sink {
     }
   }
 
-  trouble({ metadata }: MeshCertificate, error: Error): void {
+  failure({ metadata }: MeshCertificate, { code }: Problem): void {
     const { namespace = '', name } = metadata;
-    this.#metrics.failures.inc({ namespace, name, code: codeOf(error, 'ERR_UNKNOWN') });
+    this.#metrics.failures.inc({ namespace, name, code });
   }
 
-  forget({ metadata }: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#tallies.delete(record);
+  forget({ metadata }: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#tallies.delete(reported);
     forget(this.#metrics, { namespace: metadata.namespace ?? '', name: metadata.name });
   }
 
@@ -286,7 +279,7 @@ const MOST_WRITES = 100;
 export class TraceSink implements Sink {
   readonly #tracer: Tracer;
   readonly #clock: Clock;
-  readonly #writes = new Map<StatusRecord, WrittenObject[]>();
+  readonly #writes = new Map<ReportedStatus, WrittenObject[]>();
 
   constructor(tracer: Tracer, clock: Clock) {
     this.#tracer = tracer;
@@ -296,15 +289,15 @@ export class TraceSink implements Sink {
   status(
     status: PublicationStatus,
     _before: PublicationStatus | undefined,
-    report: Passed,
-    record: StatusRecord,
+    report: ReconcileResult,
+    reported: ReportedStatus,
   ): void {
-    const writes = [...(this.#writes.get(record) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
+    const writes = [...(this.#writes.get(reported) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
     const [first] = writes;
     if (!first) return;
-    this.#writes.set(record, writes);
+    this.#writes.set(reported, writes);
     if (!report.inForce) return;
-    this.#writes.delete(record);
+    this.#writes.delete(reported);
     const now = this.#clock.now();
     const { kind = report.repair ? 'repair' : 'publication', lagMs } = report.rotation ?? {};
     const startTime = Math.min(first.startedAt, now - (lagMs ?? 0));
@@ -312,8 +305,8 @@ export class TraceSink implements Sink {
       startTime,
       root: true,
       attributes: {
-        'meshcert.namespace': record.namespace,
-        'meshcert.name': record.name,
+        'meshcert.namespace': reported.namespace,
+        'meshcert.name': reported.name,
         'meshcert.mesh': status.mesh,
         'meshcert.kind': kind,
         'meshcert.fingerprint': status.fingerprint ?? '',
@@ -334,8 +327,8 @@ export class TraceSink implements Sink {
     span.end(now);
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (record) this.#writes.delete(record);
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (reported) this.#writes.delete(reported);
   }
 }
 
@@ -344,7 +337,7 @@ export class OnceSink implements Sink {
   readonly #finish: () => void;
   #expected: ReadonlyMap<string, string> | undefined;
   readonly #ready = new Set<string>();
-  readonly #troubles = new Map<string, string>();
+  readonly #failures = new Map<string, string>();
 
   constructor(finish: () => void) {
     this.#finish = finish;
@@ -364,12 +357,12 @@ export class OnceSink implements Sink {
   explain(): string {
     const open = [...(this.#expected ?? [])].filter(([key]) => !this.#ready.has(key));
     if (this.#expected === undefined) return '  no MeshCertificates were read';
-    return open.map(([key, name]) => `  ${name}: ${this.#troubles.get(key) ?? 'no result yet'}`).join('\n');
+    return open.map(([key, name]) => `  ${name}: ${this.#failures.get(key) ?? 'no result yet'}`).join('\n');
   }
 
-  status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
+  status({ lastError }: PublicationStatus, _before: PublicationStatus | undefined, report: ReconcileResult): void {
     const key = keyOf(refOf(report.certificate));
-    if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
+    if (lastError) this.#failures.set(key, `${lastError.code}: ${lastError.message}`);
     // A dry run stores nothing, so there is nothing to read back: an accepted write is the most it can achieve.
     const { outcome } = report;
     const accepted = outcome && outcome.problems.length + outcome.skipped.length === 0 && report.dryRun;
@@ -382,54 +375,50 @@ export class OnceSink implements Sink {
   }
 }
 
-export interface BoardEntry {
-  readonly namespace: string;
-  readonly name: string;
-  readonly status: PublicationStatus;
-}
+export type BoardEntry = Omit<ReportedStatus, 'key'>;
 
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
-  readonly #records = new Set<StatusRecord>();
+  readonly #reported = new Set<ReportedStatus>();
   /** Valid until a MeshCertificate is added or removed. */
-  #sorted: readonly StatusRecord[] | undefined;
+  #sorted: readonly ReportedStatus[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
-    this.#sorted ??= [...this.#records].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
+    this.#sorted ??= [...this.#reported].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
     return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
   /** Called after each change; returns the function that unsubscribes. */
-  subscribe(record: () => void): () => void {
-    this.#subscribers.add(record);
-    return () => this.#subscribers.delete(record);
+  subscribe(notify: () => void): () => void {
+    this.#subscribers.add(notify);
+    return () => this.#subscribers.delete(notify);
   }
 
   status(
     status: PublicationStatus,
     before: PublicationStatus | undefined,
-    _report: Passed,
-    record: StatusRecord,
+    _report: ReconcileResult,
+    reported: ReportedStatus,
   ): void {
-    const known = this.#records.has(record);
+    const known = this.#reported.has(reported);
     if (!known) {
-      this.#records.add(record);
+      this.#reported.add(reported);
       this.#sorted = undefined;
     }
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (!record || !this.#records.delete(record)) return;
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (!reported || !this.#reported.delete(reported)) return;
     this.#sorted = undefined;
     this.#tell();
   }
 
   #tell(): void {
-    for (const record of this.#subscribers) record();
+    for (const notify of this.#subscribers) notify();
   }
 }
 
-const placeOf = ({ namespace, name }: StatusRecord): string => `${namespace}/${name}`;
+const placeOf = ({ namespace, name }: ReportedStatus): string => `${namespace}/${name}`;

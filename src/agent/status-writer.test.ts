@@ -6,7 +6,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import { silentLog } from '../mesh/log.ts';
 import type { KubeObject } from '../objects/objects.ts';
-import { type Report, type StatusRecord, statusRecordOf } from './reporter.ts';
+import { type Report, type ReportedStatus, reportedStatusOf } from './reporter.ts';
 
 import { StatusWriter } from './status-writer.ts';
 import { WritePriority } from './write-order.ts';
@@ -15,7 +15,7 @@ import { WritePriority } from './write-order.ts';
 function rig() {
   const applied: string[] = [];
   const byName = new Map<string, MeshCertificate>();
-  const records = new Map<string, StatusRecord>();
+  const entries = new Map<string, ReportedStatus>();
   let version = 0;
   let open = Promise.resolve();
   const kube = {
@@ -65,8 +65,8 @@ function rig() {
     say(name: string, rotations: number, conditions: readonly object[] = []) {
       const certificate = byName.get(name) ?? store(name, undefined);
       const status = { mesh: 'istio', rotations, conditions } as unknown as PublicationStatus;
-      const one = records.get(name) ?? statusRecordOf(certificate, status);
-      records.set(name, one);
+      const one = entries.get(name) ?? reportedStatusOf(certificate, status);
+      entries.set(name, one);
       writer.status(status, undefined, { certificate, leading } as Report, one);
     },
   };

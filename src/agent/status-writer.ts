@@ -7,7 +7,7 @@ import type { Kube } from '../kube/api.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Runtime } from '../mesh/log.ts';
 import { FIELD_MANAGER, type KubeObject } from '../objects/objects.ts';
-import type { Passed, Sink, StatusRecord } from './reporter.ts';
+import type { ReconcileResult, ReportedStatus, Sink } from './reporter.ts';
 import type { WritePriority } from './write-order.ts';
 
 export interface StatusWriterOptions extends Runtime {
@@ -45,115 +45,120 @@ interface Pending {
  */
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
-  readonly #pending = new Map<StatusRecord, Pending>();
+  readonly #pending = new Map<ReportedStatus, Pending>();
   /** Kept until the watch shows that the resource carries it. */
-  readonly #written = new Map<StatusRecord, WrittenStatus>();
-  readonly #busy = new Set<StatusRecord>();
+  readonly #written = new Map<ReportedStatus, WrittenStatus>();
+  readonly #busy = new Set<ReportedStatus>();
   /** First statuses that wait for a certificate, and how to stop the wait. */
-  readonly #waiting = new Map<StatusRecord, () => void>();
+  readonly #waiting = new Map<ReportedStatus, () => void>();
   #idle: (() => void)[] = [];
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
+  status(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    report: ReconcileResult,
+    reported: ReportedStatus,
+  ): void {
     const { certificate, leading } = report;
-    if (status === certificate.status) this.seen(certificate, record);
+    if (status === certificate.status) this.seen(certificate, reported);
     if (!leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    if (!this.#pending.has(record) && this.#isStored(record, certificate, status)) return;
-    this.#pending.set(record, { certificate, status });
-    if (this.#busy.has(record)) return;
-    const isFirst = reportedStatus(certificate.status) === undefined && !this.#written.has(record);
-    if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(record);
-    else this.#start(record);
+    if (!this.#pending.has(reported) && this.#isStored(reported, certificate, status)) return;
+    this.#pending.set(reported, { certificate, status });
+    if (this.#busy.has(reported)) return;
+    const isFirst = reportedStatus(certificate.status) === undefined && !this.#written.has(reported);
+    if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(reported);
+    else this.#start(reported);
   }
 
-  #wait(record: StatusRecord): void {
-    if (this.#waiting.has(record)) return;
+  #wait(reported: ReportedStatus): void {
+    if (this.#waiting.has(reported)) return;
     this.#waiting.set(
-      record,
-      this.#options.clock.after(FIRST_MS, () => this.#start(record)),
+      reported,
+      this.#options.clock.after(FIRST_MS, () => this.#start(reported)),
     );
   }
 
-  #start(record: StatusRecord): void {
-    this.#waiting.get(record)?.();
-    this.#waiting.delete(record);
-    void this.#drain(record);
+  #start(reported: ReportedStatus): void {
+    this.#waiting.get(reported)?.();
+    this.#waiting.delete(reported);
+    void this.#drain(reported);
   }
 
-  seen(certificate: MeshCertificate, record: StatusRecord): void {
-    const wrote = this.#written.get(record);
-    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(record);
+  seen(certificate: MeshCertificate, reported: ReportedStatus): void {
+    const wrote = this.#written.get(reported);
+    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(reported);
   }
 
   /** Resolves once every reported status is stored, or the writer has ended. */
   async flush(): Promise<void> {
-    for (const record of [...this.#waiting.keys()]) this.#start(record);
+    for (const reported of [...this.#waiting.keys()]) this.#start(reported);
     while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
-    if (!record) return;
-    this.#waiting.get(record)?.();
-    this.#waiting.delete(record);
-    this.#pending.delete(record);
-    this.#written.delete(record);
+  forget(_certificate: MeshCertificate, reported: ReportedStatus | undefined): void {
+    if (!reported) return;
+    this.#waiting.get(reported)?.();
+    this.#waiting.delete(reported);
+    this.#pending.delete(reported);
+    this.#written.delete(reported);
   }
 
   /**
    * The published status is the one that we wrote, until a newer one is seen, which another replica may have written.
    */
-  #isStored(record: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
-    const wrote = this.#written.get(record);
+  #isStored(reported: ReportedStatus, certificate: MeshCertificate, status: PublicationStatus): boolean {
+    const wrote = this.#written.get(reported);
     const stored = certificate.status as PublicationStatus | undefined;
     const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : stored;
     return known === status || (known !== undefined && isDeepStrictEqual(known, asOf(known, status)));
   }
 
-  async #drain(record: StatusRecord): Promise<void> {
+  async #drain(reported: ReportedStatus): Promise<void> {
     const { clock, random, log, signal } = this.#options;
     const retry = {
       clock,
       delay: (failures: number) => retryDelay(failures, random, { maxMs: MOST_RETRY_MS }),
       failed: (error: Error, failures: number) => {
-        const fields = { certificate: record.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
+        const fields = { certificate: reported.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
         log[failures === 1 ? 'warn' : 'debug'](fields, `could not write the status; trying again: ${error.message}`);
       },
     };
-    this.#busy.add(record);
+    this.#busy.add(reported);
     try {
-      while (this.#pending.has(record)) await retrying(() => this.#write(record), retry, signal);
+      while (this.#pending.has(reported)) await retrying(() => this.#write(reported), retry, signal);
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      this.#busy.delete(record);
+      this.#busy.delete(reported);
       if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
 
   /** Writes the newest status at the time when its turn has come. */
-  async #write(record: StatusRecord): Promise<void> {
+  async #write(reported: ReportedStatus): Promise<void> {
     const { kube, leads, writePriority, signal } = this.#options;
     using _turn = await writePriority.later(signal);
-    const next = this.#pending.get(record);
+    const next = this.#pending.get(reported);
     if (!next) return;
-    this.#pending.delete(record);
+    this.#pending.delete(reported);
     const { certificate, status } = next;
     // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
-    if (!leads(record.key) || this.#isStored(record, certificate, status)) return;
+    if (!leads(reported.key) || this.#isStored(reported, certificate, status)) return;
     const object = { ...refObject(certificate), status };
     const options = { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' } as const;
     try {
       const answer = await kube.apply(object, options, signal);
-      this.#written.set(record, { status, version: versionOf(answer) });
+      this.#written.set(reported, { status, version: versionOf(answer) });
     } catch (error) {
       // The MeshCertificate may have been deleted a moment ago: the watch says so, or it reports a status again.
       const isGone = (error as { status?: number }).status === 404;
-      if (!isGone && !this.#pending.has(record)) this.#pending.set(record, next);
+      if (!isGone && !this.#pending.has(reported)) this.#pending.set(reported, next);
       throw error;
     }
   }

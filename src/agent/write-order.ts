@@ -115,12 +115,12 @@ export class BatchGaps {
   }
 
   of(namespace: string): BatchGap {
-    let spacing = this.#byNamespace.get(namespace);
-    if (!spacing) {
-      spacing = new BatchGap(this.#clock, this.#gateways, this.#gapMs);
-      this.#byNamespace.set(namespace, spacing);
+    let gap = this.#byNamespace.get(namespace);
+    if (!gap) {
+      gap = new BatchGap(this.#clock, this.#gateways, this.#gapMs);
+      this.#byNamespace.set(namespace, gap);
     }
-    return spacing;
+    return gap;
   }
 }
 

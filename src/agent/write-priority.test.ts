@@ -5,19 +5,19 @@ import { WritePriority } from './write-order.ts';
 
 function rig() {
   const clock = new FakeClock();
-  const precedence = new WritePriority(clock);
+  const priority = new WritePriority(clock);
   const stop = new AbortController();
   const open: Disposable[] = [];
   const refused: unknown[] = [];
   return {
     clock,
-    precedence,
+    priority,
     stop,
     open,
     refused,
     async ask(count: number) {
       for (let n = 0; n < count; n++) {
-        precedence.later(stop.signal).then(
+        priority.later(stop.signal).then(
           (turn) => open.push(turn),
           (reason) => refused.push(reason),
         );
@@ -42,8 +42,8 @@ describe('later writes', () => {
   });
 
   it('wait for all urgent writes', async () => {
-    const { ask, open, precedence } = rig();
-    const urgent = [precedence.urgent(), precedence.urgent()];
+    const { ask, open, priority } = rig();
+    const urgent = [priority.urgent(), priority.urgent()];
     await ask(2);
     urgent[0]?.[Symbol.dispose]();
     urgent[0]?.[Symbol.dispose]();
@@ -55,8 +55,8 @@ describe('later writes', () => {
   });
 
   it('go one at a time once they have waited for five seconds, whatever is urgent', async () => {
-    const { ask, clock, end, open, precedence } = rig();
-    precedence.urgent();
+    const { ask, clock, end, open, priority } = rig();
+    priority.urgent();
     await ask(2);
     await clock.advance(4_999);
     assert.equal(open.length, 0);
@@ -72,12 +72,12 @@ describe('later writes', () => {
   });
 
   it('wait for a moment after an urgent write when more are coming', async () => {
-    const { ask, clock, open, precedence } = rig();
-    const issue = precedence.coming();
-    precedence.urgent()[Symbol.dispose]();
+    const { ask, clock, open, priority } = rig();
+    const issue = priority.coming();
+    priority.urgent()[Symbol.dispose]();
     await ask(1);
     await clock.advance(200);
-    precedence.urgent()[Symbol.dispose]();
+    priority.urgent()[Symbol.dispose]();
     await clock.advance(249);
     assert.equal(open.length, 0);
     await clock.advance(1);
@@ -86,11 +86,11 @@ describe('later writes', () => {
   });
 
   it('do not wait for a moment when no more are coming, nor for a write that is only announced', async () => {
-    const { ask, clock, open, precedence } = rig();
-    const issue = precedence.coming();
+    const { ask, clock, open, priority } = rig();
+    const issue = priority.coming();
     await ask(1);
     assert.equal(open.length, 1);
-    precedence.urgent()[Symbol.dispose]();
+    priority.urgent()[Symbol.dispose]();
     await ask(1);
     assert.equal(open.length, 1);
     issue[Symbol.dispose]();
@@ -100,8 +100,8 @@ describe('later writes', () => {
   });
 
   it('that are cancelled free their place, and leave no timer behind', async () => {
-    const { ask, clock, precedence, refused, stop } = rig();
-    const urgent = precedence.urgent();
+    const { ask, clock, priority, refused, stop } = rig();
+    const urgent = priority.urgent();
     await ask(2);
     stop.abort(new Error('over'));
     await settle();

@@ -1,16 +1,15 @@
 import { type LinkedSignal, linkedTo } from './linked-signal.ts';
 import type { SharedHandle } from './sharing.ts';
-import { Trigger } from './trigger.ts';
+import { Changes } from './trigger.ts';
 
 /** Why the newest value may be out of date; undefined: it is up to date again. */
 export type ReportStale = (error: Error | undefined) => void;
 
 /** Opens what is read once for all. `report` reaches each who follows, and the last one each who follows later. */
-type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
+export type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
 
 interface Follower {
   readonly report: ReportStale;
-  readonly changed: Trigger;
   /** Called as soon as the stream has ended, so that who follows from then on opens another. */
   readonly release: () => void;
 }
@@ -23,6 +22,7 @@ interface Follower {
 export class LatestValue<T> implements Disposable {
   readonly #stop = new AbortController();
   readonly #followers = new Set<Follower>();
+  readonly #changes = new Changes();
   #news: { readonly value: T } | undefined;
   #end: { readonly error?: unknown } | undefined;
   #stale: Error | undefined;
@@ -33,7 +33,7 @@ export class LatestValue<T> implements Disposable {
 
   /** Ends with the signal, without an error. */
   async *follow(report: ReportStale, release: () => void, signal: AbortSignal): AsyncGenerator<T, undefined> {
-    const follower = { report, release, changed: new Trigger() };
+    const follower = { report, release };
     this.#followers.add(follower);
     try {
       if (this.#stale) report(this.#stale);
@@ -44,7 +44,7 @@ export class LatestValue<T> implements Disposable {
         } else if (this.#end) {
           if ('error' in this.#end) throw this.#end.error;
           return;
-        } else await follower.changed.wait(signal);
+        } else await this.#changes.next(signal);
       }
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -59,9 +59,6 @@ export class LatestValue<T> implements Disposable {
 
   async #read(open: LatestSource<T>): Promise<void> {
     const { signal } = this.#stop;
-    const changed = () => {
-      for (const follower of this.#followers) follower.changed.fire();
-    };
     try {
       const report: ReportStale = (error) => {
         if (signal.aborted) return;
@@ -70,13 +67,13 @@ export class LatestValue<T> implements Disposable {
       };
       for await (const value of open(signal, report)) {
         this.#news = { value };
-        changed();
+        this.#changes.announce();
       }
       this.#end = {};
     } catch (error) {
       this.#end = { error };
     }
-    changed();
+    this.#changes.announce();
     for (const { release } of [...this.#followers]) release();
   }
 }

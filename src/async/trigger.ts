@@ -55,12 +55,39 @@ export class Trigger {
   }
 }
 
-/** Changes that any number may wait for. */
-export class Changes {
-  readonly #waiting = new Set<Trigger>();
+/** Changes that any number follow, each at its own pace: those that one was too slow for are joined. */
+export class Changes<Key = never> {
+  readonly #missed = new Map<Trigger, Set<Key>>();
 
-  announce(): void {
-    for (const trigger of this.#waiting) trigger.fire();
+  /** `keys`: of what changed. */
+  announce(keys: Iterable<Key> = []): void {
+    const all = [...keys];
+    for (const [trigger, missed] of this.#missed) {
+      for (const key of all) missed.add(key);
+      trigger.fire();
+    }
+  }
+
+  /** The keys of what changed, after each change; `first()` at once, if it is defined. Ends with the signal. */
+  async *follow(signal: AbortSignal, first: () => Iterable<Key> | undefined): AsyncGenerator<ReadonlySet<Key>> {
+    const trigger = new Trigger();
+    const known = first();
+    let keys = new Set(known);
+    this.#missed.set(trigger, keys);
+    if (known) trigger.fire();
+    try {
+      for (;;) {
+        await trigger.wait(signal);
+        const missed = keys;
+        keys = new Set();
+        this.#missed.set(trigger, keys);
+        yield missed;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#missed.delete(trigger);
+    }
   }
 
   /** Resolves after the next change. */
@@ -72,11 +99,11 @@ export class Changes {
   /** Resolves once it holds; looks now and after each change. Rejects with the signal's reason when aborted. */
   async until(holds: () => boolean, signal: AbortSignal): Promise<void> {
     const trigger = new Trigger();
-    this.#waiting.add(trigger);
+    this.#missed.set(trigger, new Set());
     try {
       while (!holds()) await trigger.wait(signal);
     } finally {
-      this.#waiting.delete(trigger);
+      this.#missed.delete(trigger);
     }
   }
 }

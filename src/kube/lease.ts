@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { limitedTo, linkedTo } from '../async/linked-signal.ts';
+import { Changes } from '../async/trigger.ts';
 import type { Runtime } from '../mesh/log.ts';
 import { FIELD_MANAGER, type KubeObject, type ObjectRef } from '../objects/objects.ts';
 import type { Kube } from './api.ts';
-import { FailureStreak, Feed, IdleWatchdog } from './reflector.ts';
+import { FailureStreak, IdleWatchdog } from './reflector.ts';
 import { RESOURCES } from './resources.ts';
 import { KubeError } from './transport/error.ts';
 
@@ -69,7 +70,7 @@ class Campaign implements LeaseTerm {
   readonly #kube: LeaseKube;
   readonly #options: CampaignOptions;
   readonly #signal: AbortSignal;
-  readonly #feed = new Feed();
+  readonly #changes = new Changes();
   readonly #streak: FailureStreak;
   readonly #watchStreak: FailureStreak;
   readonly #ref: ObjectRef;
@@ -114,7 +115,7 @@ class Campaign implements LeaseTerm {
 
   async *changes(): AsyncGenerator<boolean> {
     let last: boolean | undefined;
-    for await (const _ of this.#feed.read(this.#signal, () => [])) {
+    for await (const _ of this.#changes.follow(this.#signal, () => [])) {
       const now = this.isLeader();
       if (now !== last) yield now;
       last = now;
@@ -248,7 +249,7 @@ class Campaign implements LeaseTerm {
     if (this.#term) return;
     this.#term = new AbortController();
     log.info({ lease: this.#options.name, identity: this.identity }, 'leading');
-    this.#feed.publish([]);
+    this.#changes.announce();
   }
 
   #put(record: LeaseRecord, signal: AbortSignal): Promise<KubeObject> {
@@ -272,7 +273,7 @@ class Campaign implements LeaseTerm {
     this.#term = undefined;
     this.#renewed = undefined;
     this.#options.log.info({ lease: this.#options.name, why }, 'no longer leading');
-    this.#feed.publish([]);
+    this.#changes.announce();
   }
 
   async #release(): Promise<void> {

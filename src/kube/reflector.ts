@@ -1,7 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import { linkedTo } from '../async/linked-signal.ts';
 import { asError } from '../async/retrying.ts';
-import { Trigger } from '../async/trigger.ts';
+import { Changes } from '../async/trigger.ts';
 import { retryDelay } from '../core/retry.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Log, Runtime } from '../mesh/log.ts';
@@ -85,7 +85,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   readonly #resource: Resource;
   readonly #selection: Selection;
   readonly #options: ReflectOptions<T>;
-  readonly #feed = new Feed();
+  readonly #changes = new Changes<string>();
   readonly #streak: FailureStreak;
   readonly synced: Promise<void>;
   readonly ended: Promise<void>;
@@ -120,7 +120,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   changes(): AsyncIterable<ReadonlySet<string>> {
-    return this.#feed.read(this.#options.signal, () => (this.isSynced ? this.#items.keys() : undefined));
+    return this.#changes.follow(this.#options.signal, () => (this.isSynced ? this.#items.keys() : undefined));
   }
 
   resync(): void {
@@ -171,7 +171,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#listedAt = clock.monotonic();
     this.#relistMs = RELIST_MS * (1 + random() / 10);
     this.#well();
-    if (!this.isSynced || changed.size > 0) this.#feed.publish(changed);
+    if (!this.isSynced || changed.size > 0) this.#changes.announce(changed);
     this.isSynced = true;
     this.#settleSynced?.resolve();
     this.#options.onList?.();
@@ -224,7 +224,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     const key = keyOf(refOf(object));
     if (type === 'DELETED') this.#items.delete(key);
     else this.#items.set(key, this.#options.keep ? this.#options.keep(object) : object);
-    this.#feed.publish([key]);
+    this.#changes.announce([key]);
   }
 
   #heard(): void {
@@ -243,42 +243,6 @@ class Loop<T extends KubeObject> implements Reflector<T> {
 
 function isNewer(found: KubeObject | undefined, known: KubeObject | undefined): boolean {
   return found?.metadata.resourceVersion !== known?.metadata.resourceVersion;
-}
-
-/**
- * Notifies any number of readers which keys changed, each at its own pace; changes that a slow reader missed are
- * joined.
- */
-export class Feed {
-  #readers = new Set<{ pending: Set<string>; trigger: Trigger }>();
-
-  publish(keys: Iterable<string>): void {
-    const all = [...keys];
-    for (const { pending, trigger } of this.#readers) {
-      for (const key of all) pending.add(key);
-      trigger.fire();
-    }
-  }
-
-  /** Ends with the signal. `first` is yielded at once, if defined. */
-  async *read(signal: AbortSignal, first: () => Iterable<string> | undefined): AsyncGenerator<ReadonlySet<string>> {
-    const known = first();
-    const reader = { pending: new Set(known), trigger: new Trigger() };
-    if (known) reader.trigger.fire();
-    this.#readers.add(reader);
-    try {
-      for (;;) {
-        await reader.trigger.wait(signal);
-        const keys = reader.pending;
-        reader.pending = new Set();
-        yield keys;
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      this.#readers.delete(reader);
-    }
-  }
 }
 
 /**

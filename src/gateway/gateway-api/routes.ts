@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { consentRefusal } from '../../core/consent.ts';
 import type { PeerName, TargetRefusal } from '../../mesh/cluster.ts';
-import { fields, hasLabels, type KubeObject, keyOf, listOfFields, OWNER_LABEL, text } from '../../objects/objects.ts';
 import {
   fields,
   hasApplied,
