@@ -1,6 +1,6 @@
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { Problem } from '../core/problem.ts';
-import type { PublicationStatus, RouteStatus } from '../core/status.ts';
+import type { PublicationStatus } from '../core/status.ts';
 import type { StatusInput } from '../core/status-of.ts';
 import { publicationRefs } from '../gateway/desired.ts';
 import {
@@ -9,13 +9,12 @@ import {
   type GatewayUse,
   gatewayOf,
   gatewaysOf,
-  type RouteState,
+  isRefused,
 } from '../gateway/gateway.ts';
 import { ownerLabel } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Log } from '../mesh/log.ts';
-import { safeMessage } from '../mesh/secrets.ts';
 import {
   describe,
   FIELD_MANAGER,
@@ -357,7 +356,7 @@ export function reportOf(used: readonly UsedGateway[]): Pick<StatusInput, 'route
     targets: routes.targets() ?? [],
   }));
   return {
-    routes: all.flatMap(({ states }) => states.map(routeStatus)),
+    routes: all.flatMap(({ states }) => states.map(({ service: _, upstreams: __, ...status }) => status)),
     targets: all.flatMap(({ gateway, targets }) =>
       gateway.routes.identities(targets).map(({ id, object }) => ({ id, context: object })),
     ),
@@ -365,21 +364,9 @@ export function reportOf(used: readonly UsedGateway[]): Pick<StatusInput, 'route
     referenced: [
       ...used.flatMap((one) => (one.isLeft && remains(one) ? [retirementOf(one)] : [])),
       ...all.flatMap(({ gateway, states, isLeft }) => {
-        const refused = states.filter(({ code }) => code !== undefined);
-        return isLeft ? [] : [gateway.wording.referenced(states, refused)];
+        return isLeft ? [] : [gateway.wording.referenced(states, states.filter(isRefused))];
       }),
     ],
-  };
-}
-
-function routeStatus({ name, namespace, kind, state, code, object, message }: RouteState): RouteStatus {
-  return {
-    name,
-    namespace,
-    kind,
-    state: code ?? (state === 'waiting' ? 'waiting' : 'ok'),
-    ...(object === undefined ? {} : { context: object }),
-    ...(message === undefined ? {} : { message: safeMessage(message) }),
   };
 }
 

@@ -19,6 +19,7 @@ import { KubeError } from '../kube/transport/error.ts';
 import type { Targeting, TargetRules } from '../mesh/cluster.ts';
 import { codeOf, MeshError } from '../mesh/error.ts';
 import type { Runtime } from '../mesh/log.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, preconditionOf, refOf } from '../objects/objects.ts';
 import type { Informer, View, Watcher } from './informers.ts';
 import type { Fence } from './publisher.ts';
@@ -224,16 +225,16 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     const isUnseen = refusal?.code === 'ERR_TARGET_UNSEEN';
     const code =
       isUnseen && !this.complete ? undefined : (refusal?.code ?? (failure && codeOf(failure, 'ERR_PUBLISH')));
+    const context = target?.object.name ?? uses;
+    const message = refusal?.message ?? failure?.message;
     return {
-      kind: route.kind,
-      namespace,
       name,
+      namespace,
+      kind: route.kind,
+      state: code ?? (selected && !isSet ? 'waiting' : 'ok'),
+      ...(context === undefined ? {} : { context }),
+      ...(message === undefined ? {} : { message: safeMessage(message) }),
       service,
-      object: target?.object.name ?? uses,
-      id: target?.id,
-      state: !selected ? 'named' : isSet ? 'set' : target || isUnseen ? 'waiting' : 'left',
-      code,
-      message: refusal?.message ?? failure?.message,
       ...(isSet && upstreams ? { upstreams } : {}),
     };
   }

@@ -35,7 +35,7 @@ it('expects a further name as soon as the gateway accepts it', async () => {
   });
   const observe = (...accepted: readonly string[]) => {
     const destination = { address: `127.0.0.1:${upstream.port}`, names: accepted.map((uri) => ({ uri })) };
-    const route = { kind: 'Service', namespace: 'shop', name: 'web', service: 'web', state: 'set' } as const;
+    const route = { kind: 'Service', namespace: 'shop', name: 'web', service: 'web', state: 'ok' } as const;
     const routes: readonly RouteState[] = [{ ...route, upstreams: [destination] }];
     watch.observe({ leading: true, decision, routes }, stop.signal);
   };

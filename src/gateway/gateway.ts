@@ -1,5 +1,5 @@
 import type { GatewayFields, MeshCertificate, MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
-import type { ConditionStatus } from '../core/status.ts';
+import type { ConditionStatus, RouteStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
 import type { CheckTitle, Finding } from '../mesh/object-check.ts';
@@ -118,25 +118,19 @@ export const workloadOf = ({ metadata, spec }: KubeObject): Workload => ({
   annotations: metadata.annotations ?? {},
 });
 
-/** The state of one route, for status, Events and the condition `Referenced`. */
-export interface RouteState {
-  readonly kind: string;
-  readonly namespace: string;
-  readonly name: string;
+/**
+ * What the status says of one route, and what the condition `Referenced` and the check of upstreams need of it. `state`:
+ * `ok` if the route uses its object, or is not selected and uses one of ours; `waiting` if it will use it once the object
+ * exists; otherwise the code of why it does not.
+ */
+export interface RouteState extends RouteStatus {
   readonly service: string;
-  /** Name of the object that it uses, or will use. */
-  readonly object?: string | undefined;
-  readonly id?: string | undefined;
-  /**
-   * `set`: uses its object. `waiting`: will use it once the object exists. `left`: selected but not changed, `code` and
-   * `message` say why. `named`: not selected, but uses one of our objects.
-   */
-  readonly state: 'set' | 'waiting' | 'left' | 'named';
   /** What it connects to with the identity; absent while it does not use it. */
   readonly upstreams?: readonly RouteDestination[] | undefined;
-  readonly code?: string | undefined;
-  readonly message?: string | undefined;
 }
+
+/** Whether something keeps a route from using the identity. */
+export const isRefused = ({ state }: RouteState): boolean => state !== 'ok' && state !== 'waiting';
 
 /** How status and messages describe this kind of gateway. */
 export interface Wording {

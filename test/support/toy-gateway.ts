@@ -188,7 +188,7 @@ export const toyGateway: Gateway<ToyConfig, ToyTarget> = {
     reasons: ['ToyRoutesUse', 'ToyRoutesLeft'],
     referenced: (routes, left) =>
       left.length > 0
-        ? { status: 'False', reason: 'ToyRoutesLeft', message: `${left[0]?.code}: ${left[0]?.message}` }
+        ? { status: 'False', reason: 'ToyRoutesLeft', message: `${left[0]?.state}: ${left[0]?.message}` }
         : { status: 'True', reason: 'ToyRoutesUse', message: `${routes.length} ToyRoute(s) use it.` },
   },
   loading: loading as Loading<ToyConfig>,

@@ -16,7 +16,7 @@ const wording: Wording = {
   referenced(mappings, left) {
     const [first] = left;
     if (first) {
-      const message = `${left.length} of ${mappings.length} Mapping(s) cannot use it, first ${nameOf(first)}: ${first.code}: ${first.message}`;
+      const message = `${left.length} of ${mappings.length} Mapping(s) cannot use it, first ${nameOf(first)}: ${first.state}: ${first.message}`;
       return { status: 'False', reason: 'MappingsLeftAlone', message };
     }
     if (mappings.length > 0) {

@@ -20,7 +20,7 @@ const wording: Wording = {
   referenced(states, left) {
     const [first] = left;
     if (first) {
-      const message = `${left.length} of ${states.length} object(s) cannot use it, first ${nameOf(first)}: ${first.code}: ${first.message}`;
+      const message = `${left.length} of ${states.length} object(s) cannot use it, first ${nameOf(first)}: ${first.state}: ${first.message}`;
       return { status: 'False', reason: 'ServicesLeftAlone', message };
     }
     // What presents the certificate leads to no upstream by itself.
