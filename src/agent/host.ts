@@ -131,7 +131,8 @@ class AdapterHost implements Host {
 
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
     for (const path of paths) permit(path, this.#options.filesBelow);
-    const open: LatestSource<FileTexts> = (stop, report) => fileTexts(paths, reading(this.clock, this.#options.filesBelow, report), stop);
+    const open: LatestSource<FileTexts> = (stop, report) =>
+      fileTexts(paths, reading(this.clock, this.#options.filesBelow, report), stop);
     return this.#following(`files ${paths.join(':')}`, open, signal);
   }
 

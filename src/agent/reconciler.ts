@@ -32,7 +32,7 @@ import type { Crl } from '../pki/crl.ts';
 import type { Leadership } from './election.ts';
 import { createHost, Prober } from './host.ts';
 import { IdentityStream, opening } from './identities.ts';
-import type { ObjectInformer, ObjectView, Informer } from './informers.ts';
+import type { Informer, ObjectInformer, ObjectView } from './informers.ts';
 import { type Fence, type PublishResult, publish } from './publisher.ts';
 import { type Report, type Reporter, RotationTracker } from './reporter.ts';
 import {

@@ -3,7 +3,16 @@ import type { ConditionStatus, RouteStatus } from '../core/status.ts';
 import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { PeerName, TargetRefusal, TargetRules, Workload } from '../mesh/cluster.ts';
 import type { CheckTitle, Finding } from '../mesh/object-check.ts';
-import { describe, fields, type KubeObject, type ObjectRef, type Resource, refOf, text } from '../objects/objects.ts';
+import {
+  describe,
+  fields,
+  isKindOf,
+  type KubeObject,
+  type ObjectRef,
+  type Resource,
+  refOf,
+  text,
+} from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { CodedError } from '../pki/der.ts';
 
@@ -206,10 +215,10 @@ export function gatewaysOf(spec: MeshCertificateSpec, gateways: readonly Gateway
 
 /** The gateway whose kind an object has, or undefined for the kinds of Kubernetes itself. */
 export function gatewayOf(
-  { apiVersion, kind }: { readonly apiVersion: string; readonly kind: string },
+  object: Pick<ObjectRef, 'apiVersion' | 'kind'>,
   gateways: readonly Gateway[],
 ): Gateway | undefined {
-  return gateways.find(({ resources }) => resources.some((one) => one.apiVersion === apiVersion && one.kind === kind));
+  return gateways.find(({ resources }) => resources.some(isKindOf(object)));
 }
 
 /** What the gateway shows once it has loaded a publication. */

@@ -65,6 +65,12 @@ export interface Resource {
   readonly namespaced: boolean;
 }
 
+/** Finds the kind of an object, or of what a reference names, in a list. */
+export const isKindOf =
+  ({ apiVersion, kind }: Pick<ObjectRef, 'apiVersion' | 'kind'>) =>
+  (resource: Resource): boolean =>
+    resource.apiVersion === apiVersion && resource.kind === kind;
+
 export function refOf(object: KubeObject): ObjectRef {
   const { name, namespace } = object.metadata;
   return { apiVersion: object.apiVersion, kind: object.kind, namespace, name };

@@ -3,7 +3,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { RouteRequest, StandIns } from '../gateway/gateway.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
-import { describe, fields, type KubeObject, keyOf, refOf } from '../objects/objects.ts';
+import { describe, fields, isKindOf, type KubeObject, keyOf, refOf } from '../objects/objects.ts';
 import { retryConflicts, tryAll, waitFor } from './apply.ts';
 import type { UpstreamFinding } from './discover.ts';
 import { backFrom, backPatch, type Joined, type Moving, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moves.ts';
@@ -73,7 +73,7 @@ type PendingRoute = NonNullable<ReturnType<StandIns['pending']>>;
 async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: OnboardOptions): Promise<void> {
   const { name, namespace } = route.metadata;
   const { standIns, routes } = gateway.onboarding;
-  const resource = routes.find(({ kind, apiVersion }) => kind === route.kind && apiVersion === route.apiVersion);
+  const resource = routes.find(isKindOf(route));
   if (standIns && resource) {
     const used = [{ ref: refOf(route), resource }];
     const until = (isDone: (pending: PendingRoute) => boolean, timeoutMs: number) =>

@@ -18,6 +18,7 @@ import {
   FIELD_MANAGER,
   type Fields,
   fields,
+  isKindOf,
   type KubeObject,
   keyOf,
   listOfFields,
@@ -28,7 +29,7 @@ import {
   refOf,
 } from '../objects/objects.ts';
 import type { OnboardableGateway, UpstreamFinding } from './discover.ts';
-import { CREATED_LABELS, isOnboarded, MESH_LABEL, ONBOARD_LABEL, type OnboardSnapshot } from './snapshot.ts';
+import { CREATED_LABELS, isOnboarded, MESH_LABEL, type OnboardSnapshot } from './snapshot.ts';
 
 /** What a route is led to. */
 interface MovesTo {
@@ -389,15 +390,13 @@ export const ownedBy = (
   place: CertificatePlace,
 ): KubeObject[] =>
   objects.filter(
-    ({ apiVersion, kind, metadata }) =>
-      metadata.labels?.[OWNER_LABEL] === ownerLabel(place) &&
+    (object) =>
+      object.metadata.labels?.[OWNER_LABEL] === ownerLabel(place) &&
       onboarding
         .own(place)
         .some(
           ({ resource, namespace }) =>
-            resource.apiVersion === apiVersion &&
-            resource.kind === kind &&
-            (namespace === undefined || namespace === metadata.namespace),
+            isKindOf(object)(resource) && (namespace === undefined || namespace === object.metadata.namespace),
         ),
   );
 
@@ -408,15 +407,15 @@ export const standInsOf = (
   { namespace, name }: CertificatePlace,
 ): KubeObject[] =>
   objects.filter(
-    ({ apiVersion, kind, metadata }) =>
-      metadata.namespace === namespace &&
-      metadata.labels?.[ONBOARD_LABEL] !== undefined &&
-      metadata.labels[MESH_LABEL] === name &&
-      onboarding.standIns?.resources.some((one) => one.apiVersion === apiVersion && one.kind === kind),
+    (object) =>
+      object.metadata.namespace === namespace &&
+      isOnboarded(object) &&
+      object.metadata.labels?.[MESH_LABEL] === name &&
+      onboarding.standIns?.resources.some(isKindOf(object)),
   );
 
-export const isRoute = ({ apiVersion, kind }: KubeObject, { onboarding }: OnboardableGateway): boolean =>
-  onboarding.routes.some((one) => one.apiVersion === apiVersion && one.kind === kind);
+export const isRoute = (object: KubeObject, { onboarding }: OnboardableGateway): boolean =>
+  onboarding.routes.some(isKindOf(object));
 
 /** A label or an annotation of a tool that maintains the object, and what the tool is called. */
 const TOOLS: readonly (readonly [key: string, tool: string])[] = [

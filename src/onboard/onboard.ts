@@ -3,7 +3,7 @@ import type { GatewayInstallation } from '../gateway/gateway.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import { printable } from '../mesh/secrets.ts';
-import { describe, keyOf, type ObjectRef, refOf } from '../objects/objects.ts';
+import { describe, isKindOf, keyOf, type ObjectRef, refOf } from '../objects/objects.ts';
 import { applySteps, type UsedObject, waitReady } from './apply.ts';
 import type { GatewayFinding } from './discover.ts';
 import { moveOne } from './move.ts';
@@ -69,9 +69,7 @@ function usedObjects({ gateway: { gateway }, verdicts }: OnboardPlan): UsedObjec
   });
   const unique = new Map(refs.map((ref): [string, ObjectRef] => [keyOf(ref), ref]));
   return [...unique.values()].flatMap((ref) => {
-    const resource = gateway.resources.find(
-      ({ apiVersion, kind }) => apiVersion === ref.apiVersion && kind === ref.kind,
-    );
+    const resource = gateway.resources.find(isKindOf(ref));
     if (resource === undefined) return [];
     return [ref.kind === named?.kind && standIns ? { ref, resource, pending: standIns.pending } : { ref, resource }];
   });
