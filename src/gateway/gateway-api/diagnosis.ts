@@ -1,6 +1,5 @@
-import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { toRfc3339 } from '../../core/status.ts';
-import type { Adapter } from '../../mesh/adapter.ts';
+import { tlsDefaults } from '../../mesh/adapter.ts';
 import { type Check, type Finding, runChecks } from '../../mesh/object-check.ts';
 import {
   describe,
@@ -136,6 +135,8 @@ export interface GatewayApiWorld extends SnapshotObjects {
   readonly certificates: readonly NamedCertificate[];
   readonly policies: readonly SeenPolicy[];
   readonly backends: readonly SeenBackend[];
+  /** The MeshCertificates for this kind of gateway, which an agent will act on. */
+  readonly promises: readonly PromisedPolicies[];
   /** The content of a Secret; undefined if it is missing or was not read. */
   pairOf(secret: SecretUse): SecretPair | undefined;
 }
@@ -158,6 +159,7 @@ export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
     policies,
     certificates: holders.flatMap((holder) => namedCertificate(holder) ?? []),
     backends: reached,
+    promises: promisesOf(all('MeshCertificate'), snapshot),
     pairOf: (secret) => readPair(find('Secret', secret), undefined),
   };
 }
@@ -774,38 +776,31 @@ const isOurs = ({ object }: SeenPolicy): boolean => object.metadata.labels?.[OWN
 interface PromisedPolicies {
   readonly object: KubeObject;
   readonly input: RouteInput<GatewayApiConfig>;
-  readonly adapter: Adapter;
 }
 
-function promisesOf({ all, snapshot }: GatewayApiWorld): readonly PromisedPolicies[] {
-  return all('MeshCertificate').flatMap((object) => {
-    const certificate = snapshot.parse?.(object);
-    const config = certificate?.spec.gateways[gatewayApiFields.kind] as GatewayApiConfig | undefined;
-    const adapter = snapshot.adapters.find(({ mesh }) => mesh === certificate?.spec.mesh.name);
-    if (!certificate || !config || !adapter) return [];
-    return [{ object, input: inputOf(object, certificate, config, adapter), adapter }];
+function promisesOf(
+  certificates: readonly KubeObject[],
+  { parse, adapters }: ClusterSnapshot,
+): readonly PromisedPolicies[] {
+  return certificates.flatMap((object) => {
+    const spec = parse?.(object)?.spec;
+    const config = spec?.gateways[gatewayApiFields.kind] as GatewayApiConfig | undefined;
+    const adapter = adapters.find(({ mesh }) => mesh === spec?.mesh.name);
+    if (!spec || !config || !adapter) return [];
+    const { name, namespace = '', uid } = object.metadata;
+    const mesh = { ...adapter, tls: tlsDefaults(adapter, spec.mesh.config) };
+    return [{ object, input: { meta: { name, namespace, uid }, spec, config, mesh } }];
   });
 }
 
-function inputOf(
-  { metadata }: KubeObject,
-  { spec }: MeshCertificate,
-  config: GatewayApiConfig,
-  adapter: Adapter,
-): RouteInput<GatewayApiConfig> {
-  const { name, namespace = '', uid } = metadata;
-  const tls = adapter.tlsFor?.(spec.mesh.config) ?? adapter.tls;
-  return { meta: { name, namespace, uid }, spec, config, mesh: { ...adapter, tls } };
-}
-
 /** The Secrets that an agent will write, `namespace/name`. */
-const promisedSecrets = (world: GatewayApiWorld): ReadonlySet<string> =>
-  new Set(promisesOf(world).map(({ input: { meta, spec } }) => `${meta.namespace}/${spec.secretName}`));
+const promisedSecrets = ({ promises }: GatewayApiWorld): ReadonlySet<string> =>
+  new Set(promises.map(({ input: { meta, spec } }) => `${meta.namespace}/${spec.secretName}`));
 
 /** The ConfigMaps that an agent will write, `namespace/name`. */
-const promisedBundles = (world: GatewayApiWorld): ReadonlySet<string> =>
+const promisedBundles = ({ promises }: GatewayApiWorld): ReadonlySet<string> =>
   new Set(
-    promisesOf(world).flatMap(({ input: { config, meta } }) =>
+    promises.flatMap(({ input: { config, meta } }) =>
       policyPlaces(config, meta.namespace).map((namespace) => nameOf({ namespace, name: config.caConfigMapName })),
     ),
   );
@@ -856,7 +851,7 @@ const promiseChecks: readonly GatewayApiCheck[] = [
     severity: 'error',
     title: 'A selected Gateway or Service cannot use the certificate',
     *run(world) {
-      for (const { object, input } of promisesOf(world)) {
+      for (const { object, input } of world.promises) {
         if (fields(object.spec).paused === true) continue;
         for (const { outcome, route } of gatewayApiRoutes.judge(input, observedBy(world, input)).verdicts) {
           if (!('code' in outcome) || UNDECIDED.includes(outcome.code)) continue;
@@ -871,7 +866,7 @@ const promiseChecks: readonly GatewayApiCheck[] = [
     severity: 'warning',
     title: 'The MeshCertificate selects no Gateway or no Service',
     *run(world) {
-      for (const { object, input } of promisesOf(world)) {
+      for (const { object, input } of world.promises) {
         const { routes } = observedBy(world, input);
         const { config, meta } = input;
         for (const [kind, selector, places] of [
