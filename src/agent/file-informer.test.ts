@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { systemClock } from '../async/clock.ts';
 import { ANY } from '../config/allow.ts';
-import { fileContents, fileTexts } from './file-informer.ts';
+import { type FileOptions, fileContents, fileTexts } from './file-informer.ts';
 
 it('a file that cannot be read counts as absent, and is followed until it can be read', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
@@ -36,7 +36,7 @@ it('a file that is unusable for a while is reported, and that it is usable again
     const path = join(dir, 'token');
     const said: string[] = [];
     const failed = (_: string, { message }: Error) => said.push(message);
-    const options = { clock: systemClock, below: ANY as typeof ANY, failed, recovered: () => said.push('usable') };
+    const options: FileOptions = { clock: systemClock, below: ANY, failed, recovered: () => said.push('usable') };
     await mkdir(path);
     const contents = fileContents(path, options, stop.signal)[Symbol.asyncIterator]();
     assert.equal((await contents.next()).value, undefined);

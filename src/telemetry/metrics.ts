@@ -49,7 +49,7 @@ const OBJECT = ['namespace', 'name'] as const;
 /** From a local write to a gateway that reconfigures for minutes. */
 const LAG_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300] as const;
 
-/** Every metric. docs/metrics.md is generated from this table. */
+/** Every metric. docs/reference/metrics.md is generated from this table. */
 export const METRICS = {
   buildInfo: define({
     name: 'meshcert_build_info',
