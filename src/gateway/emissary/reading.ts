@@ -428,7 +428,8 @@ export function answersTo(ids: unknown, ambassadorId: string): boolean {
 export function selects(selector: string | undefined, labels: Readonly<Record<string, string>> = {}): boolean {
   if (!selector) return true;
   return selector.split(',').every((term) => {
-    const [, negated, key = '', operator, value = ''] = /^\s*(!?)([^=!\s]+)\s*(==?|!=)?\s*(\S*)\s*$/.exec(term) ?? [];
+    const [, negated, key = '', operator, value = ''] =
+      /^(!?)([^=!\s]+)(?:\s*(==?|!=)\s*|\s+|$)(\S*)$/.exec(term.trim()) ?? [];
     if (operator === '!=') return labels[key] !== value;
     if (operator) return labels[key] === value;
     return negated ? !(key in labels) : key in labels;
