@@ -322,6 +322,8 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   try {
     await running.run(signal);
   } finally {
+    // The time limit of --once would keep the process alive.
+    stop.abort(new Error('ended'));
     await tracing?.stop();
     await http?.stop();
     kube.close();

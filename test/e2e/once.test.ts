@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -83,6 +83,24 @@ describe('agent --once', () => {
       assert.equal(status.lastError?.code, 'ERR_MESH_UNREACHABLE');
       assert.equal(conditionOf(status, 'Degraded')?.reason, 'MeshUnreachable');
     } finally {
+      await cluster.stop();
+    }
+  });
+
+  it('ends at once for a configuration file that can never be used', async () => {
+    const cluster = await startCluster({ meshes: ['istio'], sandboxes, api: { tls: false } });
+    const config = join(tmpdir(), `meshcert-once-${process.pid}.yaml`);
+    try {
+      await writeFile(
+        config,
+        'apiVersion: meshcert.dev/v1alpha1\nkind: MeshCertificate\nmetadata: {name: a}\nspec: {}\n',
+      );
+      // The test would run into its own limit if the process waited for this one.
+      const { code, stderr } = await runOnce(cluster, ['--config', config, '--timeout', '10m']);
+      assert.equal(code, 1);
+      assert.match(stderr, /ERR_CONFIG: /);
+    } finally {
+      await rm(config, { force: true });
       await cluster.stop();
     }
   });
