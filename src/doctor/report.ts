@@ -25,12 +25,16 @@ export type Format = (typeof FORMATS)[number];
 /** One line about what was checked: a check of the running system, or a group of checks of objects. */
 interface Checked extends Pick<Seen, 'state' | 'message'>, Partial<Pick<Seen, 'code' | 'object'>> {
   readonly area: string;
+  /** Of the worst finding, where `state` is failed. */
+  readonly severity: Severity | undefined;
 }
 
 const count = (findings: readonly Finding[], severity: Severity) =>
   findings.filter((finding) => finding.severity === severity).length;
 const plural = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
-const WORDS = { passed: 'ok  ', failed: 'FAIL', skipped: 'skip' } as const;
+const WORDS = { passed: 'ok  ', warned: 'WARN', failed: 'FAIL', skipped: 'skip' } as const;
+const resultOf = ({ state, severity }: Checked): keyof typeof WORDS =>
+  state === 'failed' && severity === 'warning' ? 'warned' : state;
 
 export function report(format: Format, input: ReportInput): string {
   if (format === 'text') return textReport(input);
@@ -50,12 +54,12 @@ function textReport(input: ReportInput): string {
   const areas = [...new Set(checked.map(({ area }) => area))].map((area) => {
     const lines = checked
       .filter((one) => one.area === area)
-      .map(({ state, message }) => `${printable(`  ${WORDS[state]}  ${message}`)}\n`);
+      .map((one) => `${printable(`  ${WORDS[resultOf(one)]}  ${one.message}`)}\n`);
     return `${area}\n${lines.join('')}`;
   });
   const counts = [...SEVERITIES].reverse().map((severity) => plural(count(findings, severity), severity));
-  const states = (['passed', 'failed', 'skipped'] as const).map((state) => {
-    return `${checked.filter((one) => one.state === state).length} ${state}`;
+  const states = (['passed', 'warned', 'failed', 'skipped'] as const).map((state) => {
+    return `${checked.filter((one) => resultOf(one) === state).length} ${state}`;
   });
   const summary = `${counts.join(', ')} in ${plural(judged, 'object')}; checked: ${states.join(', ')}\n`;
   return [...blocks, ...notes, ...areas, summary].join('\n');
@@ -64,10 +68,10 @@ function textReport(input: ReportInput): string {
 const titleOf = (object: KubeObject): string => (object === CLUSTER ? 'cluster' : describe(refOf(object)));
 
 function checkedOf({ findings, checks, areas, seen, judged }: ReportInput): Checked[] {
-  const looks = seen.map(({ code, state, object, message }): Checked => {
+  const looks = seen.map(({ code, state, severity, object, message }): Checked => {
     const area = LOOKS.find((look) => look.code === code)?.area ?? code;
     const about = object === CLUSTER ? message : `${titleOf(object)}: ${message}`;
-    return { area, code, state, object, message: state === 'failed' ? `${code} ${about}` : about };
+    return { area, code, state, severity, object, message: state === 'failed' ? `${code} ${about}` : about };
   });
   const groups =
     judged === 0
@@ -78,11 +82,12 @@ function checkedOf({ findings, checks, areas, seen, judged }: ReportInput): Chec
             ({ code }) => code.startsWith(prefix) && own.some((check) => check.code === code),
           );
           const result = found.length === 0 ? 'nothing found' : plural(found.length, 'finding');
-          const worse = found.some(({ severity }) => severity !== 'note');
+          const severity = [...SEVERITIES].reverse().find((one) => found.some((finding) => finding.severity === one));
           return [
             {
               area: 'objects',
-              state: worse ? 'failed' : 'passed',
+              state: severity === undefined || severity === 'note' ? 'passed' : 'failed',
+              severity,
               message: `${name}: ${plural(own.length, 'check')}, ${result}`,
             },
           ];
@@ -113,7 +118,7 @@ function jsonReport(input: ReportInput): object {
 }
 
 const checkedJson = (input: ReportInput): object[] =>
-  checkedOf(input).map(({ object, ...one }) => ({ ...one, ...(object ? { object: refOf(object) } : {}) }));
+  checkedOf(input).map(({ object, severity: _, ...one }) => ({ ...one, ...(object ? { object: refOf(object) } : {}) }));
 
 /** SARIF 2.1.0, which code hosts show beside the lines of a change. Passed checks are in the run's properties. */
 function sarifReport(input: ReportInput): object {
