@@ -291,8 +291,9 @@ describe('the host of an adapter', () => {
     await symlink(join('..data', 'token'), join(mount, 'token'));
     await symlink(join('..', 'elsewhere', 'token'), join(mount, 'stray'));
     const read = (name: string) => host([mount]).token({ ...TO_CA, audience: 'a', file: join(mount, name) }, signal);
-    const text = async (name: string) =>
-      (await host([mount]).file(join(mount, name), signal)[Symbol.asyncIterator]().next()).value;
+    const text = async (name: string) => {
+      for await (const content of host([mount]).file(join(mount, name), signal)) return content;
+    };
     assert.equal(await read('token'), token);
     assert.equal(await text('token'), token);
     await assert.rejects(read('stray'), { code: 'ERR_MESH_TOKEN', message: /is a symlink to .*elsewhere.*not below/ });
