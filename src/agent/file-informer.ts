@@ -120,15 +120,23 @@ async function read(path: string, most: number, below: Allowed): Promise<FileRea
  */
 export async function readBelow(path: string, most: number, below: Allowed): Promise<string> {
   if (below === ANY) return readRegularFile(path, most);
+  const real = await resolved(path, below);
+  try {
+    return await readRegularFile(real, most);
+  } catch (error) {
+    // The volume was updated between the two.
+    if (!(error instanceof FileError && error.isAbsent) || real === path) throw error;
+    return readRegularFile(await resolved(path, below), most);
+  }
+}
+
+async function resolved(path: string, below: readonly string[]): Promise<string> {
   // What cannot be resolved cannot be read either, and reading it says why.
   const real = await realpath(path).catch(() => path);
-  if (real !== path) {
-    const places = await Promise.all(below.map((directory) => realpath(directory).catch(() => directory)));
-    if (!places.some((place) => real.startsWith(`${place}/`))) {
-      throw new FileError(`is a symlink to ${real}, which is not below ${below.join(' or ')}`);
-    }
-  }
-  return readRegularFile(real, most);
+  if (real === path) return path;
+  const places = await Promise.all(below.map((directory) => realpath(directory).catch(() => directory)));
+  if (places.some((place) => real.startsWith(`${place}/`))) return real;
+  throw new FileError(`is a symlink to ${real}, which is not below ${below.join(' or ')}`);
 }
 
 function watchDirectory(path: string, changed: Trigger): FSWatcher | undefined {

@@ -1,6 +1,5 @@
 import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { setFlagsFromString } from 'node:v8';
 import { environments } from '../../adapters/environments.ts';
 import { Agent, type CertificateSource } from '../agent/agent.ts';
 import { alone, type Leadership, LeaseLeadership } from '../agent/election.ts';
@@ -160,10 +159,7 @@ export const agent = declare({
   ],
   exitCodes:
     '0  stopped by a signal, or with --once: everything is published\n1  failed, or could not read the kubeconfig or --config at the start\n2  wrong usage',
-  run: async ({ flags }, io) => {
-    keepHeapSmall();
-    return runAgent(flags, io);
-  },
+  run: async ({ flags }, io) => runAgent(flags, io),
 });
 
 function accountEntry(entry: string): string {
@@ -195,16 +191,6 @@ function loadingEndpoints(list: string): readonly LoadingEndpoint[] {
     if (!gateway) throw new Error(`${wanted} is no gateway that can be asked; expected ${kinds}`);
     return { kind: gateway.kind, requests: gateway.loading?.answers?.requests(url) ?? [] };
   });
-}
-
-/**
- * Keeps the heap of a long-lived process close to its live data; must be called before much is loaded. By default V8
- * permanently grows the young generation to 32 MiB in the first burst, and doubles the old one between collections.
- * With 1,000 publications the agent's start costs 5 % more CPU time for it. Both flags are read when a size is chosen.
- */
-function keepHeapSmall(): void {
-  setFlagsFromString('--semi-space-growth-factor=1');
-  setFlagsFromString('--heap-growing-percent=50');
 }
 
 const clock = systemClock;

@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import type { ListedCommand } from './program.ts';
 
 /** In the order of the overview. */
@@ -5,7 +6,10 @@ export const COMMANDS: readonly ListedCommand[] = [
   {
     name: 'agent',
     summary: 'Keep the certificates of MeshCertificates published and rotated',
-    load: async () => (await import('./agent.ts')).agent,
+    load: async () => {
+      keepHeapSmall();
+      return (await import('./agent.ts')).agent;
+    },
   },
   {
     name: 'demo',
@@ -59,3 +63,13 @@ export const COMMANDS: readonly ListedCommand[] = [
     load: async () => (await import('./completion.ts')).completion,
   },
 ];
+
+/**
+ * Keeps the heap of a long-lived process close to its live data; must be called before much is loaded. By default V8
+ * permanently grows the young generation to 32 MiB in the first burst, and doubles the old one between collections.
+ * With 1,000 publications the agent's start costs 5 % more CPU time for it. Both flags are read when a size is chosen.
+ */
+function keepHeapSmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1');
+  setFlagsFromString('--heap-growing-percent=50');
+}

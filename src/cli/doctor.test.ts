@@ -41,7 +41,10 @@ test('findings in a directory are reported by file and line, and errors fail', a
   assert.equal(code, 1);
   assert.match(text, /error MC1006 TLSContext emissary\/mesh \(.*context\.yaml:7\)\n {2}ca_secret alone/);
   assert.match(text, /warning MC1301 Mapping emissary\/web \(.*mapping\.yaml:2\)/);
-  assert.match(text, /1 error, \d+ warnings, 0 notes in 3 objects; checked: \d+ passed, \d+ warned, \d+ failed, 0 skipped\n$/);
+  assert.match(
+    text,
+    /1 error, \d+ warnings, 0 notes in 3 objects; checked: \d+ passed, \d+ warned, \d+ failed, 0 skipped\n$/,
+  );
 });
 
 test('warnings fail only on request', async () => {

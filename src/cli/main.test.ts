@@ -46,6 +46,12 @@ describe('meshcert', () => {
     }
   });
 
+  it('runs the command behind a "--", and answers for it', async () => {
+    assert.equal((await say(['--', 'schema', '--', 'x'])).code, 2);
+    assert.match((await say(['--', 'schema'])).stdout, /"\$schema"/);
+    assert.match((await say(['help', '--', 'schema'])).stdout, /^Usage: meshcert schema/m);
+  });
+
   it('fits into 80 columns', async () => {
     for (const argv of [['--help'], ...COMMANDS.map(({ name }) => [name, '--help'])]) {
       const { code, stdout } = await say(argv);

@@ -223,7 +223,8 @@ export async function commandOf(
   argv: readonly string[],
   listed: readonly ListedCommand[],
 ): Promise<AnyCommand | undefined> {
-  const [first, second] = leadingFlags(argv).rest;
+  // A "--" before the command is skipped when the words are parsed.
+  const [first, second] = leadingFlags(argv).rest.filter((word) => word !== '--');
   const wanted = first === 'help' ? second : first;
   return listed.find(({ name }) => name === wanted)?.load();
 }
@@ -245,7 +246,7 @@ export function programOf(
     .helpCommand('help [command]', 'Show the help of a command')
     .addHelpText('after', CLOSING);
   for (const { name, summary } of listed) {
-    const one = name === command?.name ? subcommandOf(command, io, done) : new Commander(name);
+    const one = name === command?.name ? subcommandOf(command, io, done) : settled(new Commander(name), io);
     program.addCommand(one.summary(summary));
   }
   return program;
