@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
-import { realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import { type Allowed, ANY } from '../config/allow.ts';
-import { FileError, readRegularFile } from '../kube/transport/credentials.ts';
+import { FileError, readFileBelow, readRegularFile } from '../kube/transport/credentials.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;
@@ -108,36 +107,15 @@ const stateOf = (reading: FileReading): string =>
 
 async function read(path: string, most: number, below: Allowed): Promise<FileReading> {
   try {
-    return await readBelow(path, most, below);
+    return await readAllowed(path, most, below);
   } catch (error) {
     return error instanceof FileError ? error : new FileError('cannot be read', { cause: error });
   }
 }
 
-/**
- * The text of a regular file of at most `most` bytes that is in one of the directories, also after its symlinks: those of
- * a mounted volume stay in it. Throws FileError.
- */
-export async function readBelow(path: string, most: number, below: Allowed): Promise<string> {
-  if (below === ANY) return readRegularFile(path, most);
-  const real = await resolved(path, below);
-  try {
-    return await readRegularFile(real, most);
-  } catch (error) {
-    // The volume was updated between the two.
-    if (!(error instanceof FileError && error.isAbsent) || real === path) throw error;
-    return readRegularFile(await resolved(path, below), most);
-  }
-}
-
-async function resolved(path: string, below: readonly string[]): Promise<string> {
-  // What cannot be resolved cannot be read either, and reading it says why.
-  const real = await realpath(path).catch(() => path);
-  if (real === path) return path;
-  const places = await Promise.all(below.map((directory) => realpath(directory).catch(() => directory)));
-  if (places.some((place) => real.startsWith(`${place}/`))) return real;
-  throw new FileError(`is a symlink to ${real}, which is not below ${below.join(' or ')}`);
-}
+/** The text of a regular file of at most `most` bytes that may be read. Throws FileError. */
+export const readAllowed = (path: string, most: number, below: Allowed): Promise<string> =>
+  below === ANY ? readRegularFile(path, most) : readFileBelow(path, most, below);
 
 function watchDirectory(path: string, changed: Trigger): FSWatcher | undefined {
   try {

@@ -23,7 +23,7 @@ import { type KubeObject, keyOf, type ObjectRef, type Resource } from '../object
 
 import type { Certificate } from '../pki/certificate.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
-import { type FileOptions, type FileTexts, fileContents, fileTexts, readBelow } from './file-informer.ts';
+import { type FileOptions, type FileTexts, fileContents, fileTexts, readAllowed } from './file-informer.ts';
 import type { Informer } from './informers.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
@@ -191,7 +191,7 @@ function unusable(path: string, why: string): MeshError {
 async function tokenFile(path: string, below: Allowed): Promise<string> {
   let text: string;
   try {
-    text = await readBelow(path, LARGEST_TOKEN, below);
+    text = await readAllowed(path, LARGEST_TOKEN, below);
   } catch (cause) {
     const why = asError(cause).message;
     throw new MeshError(

@@ -164,7 +164,7 @@ class Watch {
   /** Whether the watchers know of the first list. */
   isListed = false;
   /** By what they watch: everything, what has an owner label, or the object with a key. One may be there repeatedly. */
-  readonly #watchers = new Map<string, readonly Watcher[]>();
+  readonly #watchers: Lists<Watcher> = new Map();
   /** Who knows of the failure that lasts; one that came later is notified at the next attempt. */
   readonly #notified = new Set<Watcher>();
   /** Responses to our writes that the watch has not shown yet. */
@@ -335,19 +335,20 @@ function version(text = ''): bigint {
 }
 
 /** Mostly one for each key: an array takes a third of the memory of a set. */
-type Lists<T> = Map<string, readonly T[]>;
+type Lists<T> = Map<string, T[]>;
 
 function add<T>(lists: Lists<T>, key: string, one: T): void {
-  lists.set(key, [...(lists.get(key) ?? []), one]);
+  const all = lists.get(key);
+  if (all) all.push(one);
+  else lists.set(key, [one]);
 }
 
 /** Once, if it is there repeatedly. */
 function remove<T>(lists: Lists<T>, key: string, one: T): void {
   const all = lists.get(key) ?? [];
   const at = all.indexOf(one);
-  const others = at < 0 ? all : all.toSpliced(at, 1);
-  if (others.length > 0) lists.set(key, others);
-  else lists.delete(key);
+  if (at >= 0) all.splice(at, 1);
+  if (all.length === 0) lists.delete(key);
 }
 
 /** Which objects carry which owner label: of the objects of a thousand MeshCertificates, each needs only its own. */
@@ -495,7 +496,7 @@ class WatchedObjects implements ObjectView, Watcher {
   }
 
   objects(): readonly KubeObject[] {
-    return this.keys.flatMap((key) => this.#view(key)?.get(key) ?? []);
+    return this.keys.flatMap((key, at) => this.#views[at]?.get(key) ?? []);
   }
 
   get(ref: ObjectRef): KubeObject | undefined {
@@ -533,7 +534,7 @@ class WatchedObjects implements ObjectView, Watcher {
     // None of them: all were listed, or their kind is not served.
     const concerned = own.length > 0 ? own : this.keys;
     if (this.#writes) for (const key of concerned) this.#writes.changed.add(key);
-    else if (!concerned.every((key) => ours.has(key)) || this.keys.every((key) => this.#view(key)?.readBack(key))) {
+    else if (!concerned.every((key) => ours.has(key)) || this.keys.every((key, at) => this.#views[at]?.readBack(key))) {
       this.#watcher.changed();
     }
   }

@@ -329,7 +329,7 @@ async function startTraces(flag: URL | undefined, io: Io, log: Log) {
   }
   const [{ startTracing }, { TraceSink }] = await Promise.all([
     import('../telemetry/otlp.ts'),
-    import('../agent/sinks.ts'),
+    import('../agent/trace-sink.ts'),
   ]);
   const instance = io.env.POD_NAME ?? `pid-${process.pid}`;
   const { tracer, stop } = startTracing({

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Clock } from '../async/clock.ts';
 import { sharing } from '../async/sharing.ts';
@@ -6,6 +5,7 @@ import { type Allowed, type AllowList, ANY, allowsAudience, requireAllowed } fro
 import { mintToken, requireHarmless, requireUsable } from '../kube/account-token.ts';
 import type { Kube } from '../kube/api.ts';
 import { servedTrustBundles, trustBundleOf } from '../kube/resources.ts';
+import { type FileError, readFileBelow } from '../kube/transport/credentials.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Host, TokenRequest } from '../mesh/adapter.ts';
 import { type AgentPod, agentPodsOf } from '../mesh/cluster.ts';
@@ -67,6 +67,9 @@ function describeAgent(pod: AgentPod, environmentFlags: readonly string[]): Foun
   };
 }
 
+/** The size limit of a ConfigMap and of a Secret. */
+const LARGEST_FILE = 1024 * 1024;
+
 const podSpec = (workload: KubeObject) => fields(fields(fields(workload.spec).template).spec);
 
 /** The agent that reconciles this MeshCertificate. */
@@ -111,7 +114,10 @@ export function doctorHost(options: ExaminerHostOptions): Host {
         `the file ${path} is not below ${filesBelow.join(' or ')}; the agent refuses it (--files-below)`,
       );
     }
-    return readFile(path, 'utf8').catch(() => undefined);
+    return readFileBelow(path, LARGEST_FILE, filesBelow).catch((cause: FileError) => {
+      if (cause.isAbsent) return undefined;
+      throw new MeshError('ERR_MESH_CONFIG', `the file ${path} ${cause.message}`, { cause });
+    });
   };
   const judge = async (
     source: string,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { TraceSink } from '../../src/agent/sinks.ts';
+import { TraceSink } from '../../src/agent/trace-sink.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { type Log, silentLog } from '../../src/mesh/log.ts';
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { constants, type FileHandle, open } from 'node:fs/promises';
+import { constants, type FileHandle, open, readlink, realpath } from 'node:fs/promises';
 import type { AgentOptions } from 'node:https';
 import { delimiter, dirname, resolve } from 'node:path';
 import type { KubeConfig, User } from '@kubernetes/client-node';
@@ -257,10 +257,23 @@ const PIECE = 65_536;
  * The text of a regular file of at most `most` bytes; throws a FileError for anything else. A pipe without a writer
  * does not block, and a device that never ends is not read.
  */
-export async function readRegularFile(path: string, most: number): Promise<string> {
+export const readRegularFile = (path: string, most: number): Promise<string> => readOpened(path, most, async () => {});
+
+/** The same for a file that is below one of the directories, wherever the symlinks of its path lead. */
+export const readFileBelow = (path: string, most: number, directories: readonly string[]): Promise<string> =>
+  readOpened(path, most, async (file) => {
+    // Where the kernel found the opened file; without /proc, where its path leads.
+    const real = await readlink(`/proc/self/fd/${file.fd}`).catch(() => realpath(path));
+    const places = await Promise.all(directories.map((directory) => realpath(directory)));
+    if (places.some((place) => real.startsWith(`${place}/`))) return;
+    throw new FileError(`is a symlink to ${real}, which is not below ${directories.join(' or ')}`);
+  });
+
+async function readOpened(path: string, most: number, check: (file: FileHandle) => Promise<void>): Promise<string> {
   try {
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     if (!(await file.stat()).isFile()) throw new FileError('is not a regular file');
+    await check(file);
     const bytes = await bounded(pieces(file), most);
     if (!bytes) throw new FileError(`is larger than ${most} bytes`);
     return bytes.toString('utf8');
