@@ -18,14 +18,15 @@ const NOT_SHIPPED = /\.(test|fixture)\.ts$|\/sandbox\/|^src\/demo\//;
 const UNBOUNDED = /[*+]|\{\d+,\}/;
 /** Characters: of the first look, and of the two inputs that are compared. */
 const FIRST = 2_000;
-const LARGER = 64_000;
-/** 32 times the characters take a linear pattern 32 times as long, and a quadratic one 1,024 times. */
-const SUPERLINEAR = 100;
+const LARGER = 32_000;
+/** 16 times the characters take a linear pattern 16 times as long, and a quadratic one 256 times. */
+const SUPERLINEAR = 64;
 /** Of the first look: a quadratic pattern takes 0.2 to 2 ms, most others a hundredth of it. */
 const SUSPICIOUS_MS = 0.1;
-/** Of the larger input: less cannot be measured, and is harmless. A quadratic pattern takes a second or more. */
+/** Of the larger input: less cannot be measured, and is harmless. A quadratic pattern takes 0.1 s or more. */
 const MEASURABLE_MS = 15;
-const TIMEOUT_MS = 20_000;
+/** For all inputs of a pattern, which take a linear one a tenth of a second. */
+const TIMEOUT_MS = 5_000;
 const RUNS = 3;
 /** Between repetitions: the ends of words and lines, at which a pattern may begin again. */
 const SEPARATORS = ['', '-', ' ', '\n', '.'];
