@@ -116,7 +116,12 @@ export class Agent {
         either,
       ),
       resyncRegularly(
-        { clock, log, leads: () => leadership.leases.some(({ isHeld }) => isHeld), resync: () => this.resync() },
+        {
+          clock,
+          log,
+          leads: () => leadership.leases.length === 0 || leadership.leases.some(({ isHeld }) => isHeld),
+          resync: () => this.resync(),
+        },
         either,
       ),
     ];
