@@ -108,7 +108,11 @@ test('the writer has no memory left: the kernel kills it', { skip }, async (t) =
   await life.user(`kubectl exec ${writer} -n emissary -- /usr/bin/node -e 0 || true`);
   const [other, write] = await Promise.all([life.nextWriter(holder), life.nextWrite()]);
   t.diagnostic(`another writer after ${other} ms, next write after ${write} ms`);
-  await eventually('the reason', async () => (await stateOf(writer)).lastState.terminated?.reason === 'OOMKilled');
+  await eventually('the reason', async () => {
+    // The kubelet does not always learn why the kernel killed it; nobody else does in this test.
+    const { reason, exitCode } = (await stateOf(writer)).lastState.terminated ?? {};
+    return reason === 'OOMKilled' || exitCode === 137;
+  });
   await ready();
   t.diagnostic(await life.unharmed());
 });
@@ -120,9 +124,11 @@ test('the clock of the writer is wrong: by a sixth of the lifetime, and by two h
     const rotations = life.pair.leaves.length + 1;
     await life.pair.until(() => life.pair.leaves.length >= rotations, 180_000, `a rotation at ${seconds} s`);
   }
+  await clocks.shift(writer, 0);
   for (const seconds of [7200, -7200]) {
-    await clocks.shift(writer, 0);
     await life.nextWrite();
+    // Another replica may lead since the clock was moved.
+    const writer = await life.writer();
     const published = life.pair.leaves.length;
     await clocks.shift(writer, seconds);
     await life.user(`kubectl annotate mcert istio -n emissary --overwrite meshcert.dev/renew=${Date.now()}`);
@@ -130,8 +136,8 @@ test('the clock of the writer is wrong: by a sixth of the lifetime, and by two h
     await eventually('a reason', async () => /"status":"True"/.test(await life.get(degraded)), undefined, 30_000);
     t.diagnostic(`${seconds} s: ${await life.get(degraded)}`);
     assert.equal(life.pair.leaves.length, published, 'a leaf was published by a clock that is wrong');
+    await clocks.shift(writer, 0);
   }
-  await clocks.shift(writer, 0);
   t.diagnostic(`next write ${await life.nextWrite()} ms after the clock is right`);
   t.diagnostic(await life.unharmed());
 });
