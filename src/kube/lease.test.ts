@@ -201,6 +201,22 @@ describe('a campaign for a Lease', { timeout: 60_000 }, () => {
     await until(() => one.isLeader());
   });
 
+  it('notifies its subscribers when it leads again after a suspend, during which some stopped', async (test) => {
+    const { clock, join, until } = await rig(test);
+    const { leadership: one, stop } = join('one');
+    let told = 0;
+    const reading = (async () => {
+      for await (const leading of one.changes()) if (leading) told += 1;
+    })();
+    await until(() => told === 1);
+    clock.step(LEASE_DURATIONS.renewDeadlineMs);
+    assert.equal(one.isLeader(), false);
+    await until(() => told === 2);
+    assert.equal(one.isLeader(), true);
+    stop.abort();
+    await reading;
+  });
+
   it('is not fooled by a wall clock that goes back', async (test) => {
     const { api, clock, join, until } = await rig(test);
     const one = join('one').leadership;

@@ -114,10 +114,10 @@ class Campaign implements LeaseTerm {
   }
 
   async *changes(): AsyncGenerator<boolean> {
-    let last: boolean | undefined;
+    let last: AbortSignal | 'none yet' | undefined = 'none yet';
     for await (const _ of this.#changes.follow(this.#signal, () => [])) {
-      const now = this.isLeader();
-      if (now !== last) yield now;
+      const now = this.term;
+      if (now !== last) yield now !== undefined;
       last = now;
     }
   }
@@ -245,6 +245,8 @@ class Campaign implements LeaseTerm {
       transitions: (before?.transitions ?? 0) + (before && !ours ? 1 : 0),
     };
     this.#see(await this.#put(record, signal));
+    // After a suspend or a step of the clock it did not lead for a moment, and whoever looked then must be told.
+    if (this.#term && !this.isLeader()) this.#endTerm('the clock shows that it was renewed too late');
     this.#renewed = sent;
     if (this.#term) return;
     this.#term = new AbortController();
