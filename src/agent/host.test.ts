@@ -290,9 +290,10 @@ describe('the host of an adapter', () => {
     for (const directory of [join(mount, '..data'), elsewhere]) await writeFile(join(directory, 'token'), token);
     await symlink(join('..data', 'token'), join(mount, 'token'));
     await symlink(join('..', 'elsewhere', 'token'), join(mount, 'stray'));
-    const read = (name: string) => host([mount]).token({ ...TO_CA, audience: 'a', file: join(mount, name) }, signal);
+    const below = [join(dir, 'absent'), mount];
+    const read = (name: string) => host(below).token({ ...TO_CA, audience: 'a', file: join(mount, name) }, signal);
     const text = async (name: string) => {
-      for await (const content of host([mount]).file(join(mount, name), signal)) return content;
+      for await (const content of host(below).file(join(mount, name), signal)) return content;
     };
     assert.equal(await read('token'), token);
     assert.equal(await text('token'), token);

@@ -264,7 +264,8 @@ export const readFileBelow = (path: string, most: number, directories: readonly 
   readOpened(path, most, async (file) => {
     // Where the kernel found the opened file; without /proc, where its path leads.
     const real = await readlink(`/proc/self/fd/${file.fd}`).catch(() => realpath(path));
-    const places = await Promise.all(directories.map((directory) => realpath(directory)));
+    // One that does not exist has no files.
+    const places = await Promise.all(directories.map((directory) => realpath(directory).catch(() => directory)));
     if (places.some((place) => real.startsWith(`${place}/`))) return;
     throw new FileError(`is a symlink to ${real}, which is not below ${directories.join(' or ')}`);
   });
