@@ -261,11 +261,6 @@ spec: {secret: ambassador-consul-connect}
       given: { 'web.shop:80': `127.0.0.1:${workload.upstream.port}` },
       before: isReady,
     },
-    'kubectl get mcert -A': {
-      says: /emissary +istio +istio[\s\S]*Type: +Ready[\s\S]*ROOTS/,
-      given: { 'NAMESPACE NAME': 'emissary istio', 'kubectl logs': 'true kubectl logs' },
-      before: isReady,
-    },
     'kubectl get meshcertificates -A': {
       says: /emissary +istio +istio[\s\S]*checked: \d+ passed/,
       given: { 'kubectl logs': 'true kubectl logs', 'meshcert doctor ': 'meshcert doctor || true ' },
