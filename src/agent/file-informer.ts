@@ -5,12 +5,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import { type Allowed, ANY } from '../config/allow.ts';
-import { FileError, readFileBelow, readRegularFile } from '../kube/transport/credentials.ts';
+import { FileError, LARGEST_FILE, readFileBelow, readRegularFile } from '../kube/regular-file.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;
-/** The size limit of a ConfigMap and of a Secret. */
-const LARGEST_FILE = 1024 * 1024;
 /** Programs write a certificate, its key and its roots within some milliseconds. */
 const MOST_READINGS = 10;
 

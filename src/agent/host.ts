@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { following, type LatestSource, LatestValue, type ReportStale } from '../async/latest-value.ts';
@@ -12,6 +11,7 @@ import type { ProbeOutcome } from '../core/hold.ts';
 import type { Problem } from '../core/problem.ts';
 import { mintToken, requireHarmless, requireUsable } from '../kube/account-token.ts';
 import type { Kube } from '../kube/api.ts';
+import { isBelow } from '../kube/regular-file.ts';
 import { RESOURCES, servedTrustBundles, trustBundleOf, unservedTrustBundle } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
@@ -145,15 +145,14 @@ class AdapterHost implements Host {
   }
 }
 
-/** Files are read until they can be used; meanwhile `report` is told why not. */
+/** Files are read until they can be used; meanwhile `report` is called with the reason. */
 function reading(clock: Clock, below: Allowed, report: ReportStale): FileOptions {
   const failed = (path: string, { message }: Error) => report(unusable(path, message));
   return { clock, below, failed, recovered: () => report(undefined) };
 }
 
 function permit(path: string, directories: Allowed): void {
-  const full = resolve(path);
-  if (directories === ANY || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
+  if (directories === ANY || isBelow(path, directories)) return;
   throw new MeshError(
     'ERR_MESH_CONFIG',
     `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,

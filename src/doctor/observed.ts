@@ -1,11 +1,10 @@
-import { resolve } from 'node:path';
 import type { Clock } from '../async/clock.ts';
 import { sharing } from '../async/sharing.ts';
 import { type Allowed, type AllowList, ANY, allowsAudience, requireAllowed } from '../config/allow.ts';
 import { mintToken, requireHarmless, requireUsable } from '../kube/account-token.ts';
 import type { Kube } from '../kube/api.ts';
+import { type FileError, isBelow, LARGEST_FILE, readFileBelow } from '../kube/regular-file.ts';
 import { servedTrustBundles, trustBundleOf } from '../kube/resources.ts';
-import { type FileError, readFileBelow } from '../kube/transport/credentials.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Host, TokenRequest } from '../mesh/adapter.ts';
 import { type AgentPod, agentPodsOf } from '../mesh/cluster.ts';
@@ -67,9 +66,6 @@ function describeAgent(pod: AgentPod, environmentFlags: readonly string[]): Foun
   };
 }
 
-/** The size limit of a ConfigMap and of a Secret. */
-const LARGEST_FILE = 1024 * 1024;
-
 const podSpec = (workload: KubeObject) => fields(fields(fields(workload.spec).template).spec);
 
 /** The agent that reconciles this MeshCertificate. */
@@ -108,7 +104,7 @@ export function doctorHost(options: ExaminerHostOptions): Host {
   const { kube, clock, namespace, filesBelow } = options;
   const read = async (path: string): Promise<string | undefined> => {
     if (!filesBelow) throw new NotSeen(`the file ${path} is in the agent's pod; run meshcert doctor there`);
-    if (!filesBelow.some((directory) => resolve(path).startsWith(`${resolve(directory)}/`))) {
+    if (!isBelow(path, filesBelow)) {
       throw new MeshError(
         'ERR_MESH_CONFIG',
         `the file ${path} is not below ${filesBelow.join(' or ')}; the agent refuses it (--files-below)`,
@@ -116,7 +112,11 @@ export function doctorHost(options: ExaminerHostOptions): Host {
     }
     return readFileBelow(path, LARGEST_FILE, filesBelow).catch((cause: FileError) => {
       if (cause.isAbsent) return undefined;
-      throw new MeshError('ERR_MESH_CONFIG', `the file ${path} ${cause.message}`, { cause });
+      throw new MeshError(
+        'ERR_MESH_CONFIG',
+        `the file ${path} ${cause.message}; mount a regular file there, or name another`,
+        { cause },
+      );
     });
   };
   const judge = async (

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { FileError, readRegularFile } from './credentials.ts';
+import { FileError, readRegularFile } from './regular-file.ts';
 
 it('only a regular file within the limit is read; a pipe does not block and a device is not read without end', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-regular-'));
