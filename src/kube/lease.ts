@@ -139,7 +139,7 @@ class Campaign implements LeaseTerm {
           this.#streak.failed(error as Error, 'could not read or renew the Lease; trying again');
         }
       }
-      if (this.#term && !this.isLeader()) this.#endTerm('the Lease was not renewed in time');
+      this.#endLateTerm();
       if (raced && this.#term) continue;
       await this.#pause();
     }
@@ -245,8 +245,8 @@ class Campaign implements LeaseTerm {
       transitions: (before?.transitions ?? 0) + (before && !ours ? 1 : 0),
     };
     this.#see(await this.#put(record, signal));
-    // After a suspend or a step of the clock it did not lead for a moment, and whoever looked then must be told.
-    if (this.#term && !this.isLeader()) this.#endTerm('the clock shows that it was renewed too late');
+    // After a suspend or a step of the clock it did not lead for a moment; whoever looked then must be notified.
+    this.#endLateTerm();
     this.#renewed = sent;
     if (this.#term) return;
     this.#term = new AbortController();
@@ -267,6 +267,10 @@ class Campaign implements LeaseTerm {
     const { clock } = this.#options;
     if (!this.#term || !this.#renewed) return Number.POSITIVE_INFINITY;
     return Math.max(0, this.#renewed.monotonic + LEASE_DURATIONS.renewDeadlineMs - clock.monotonic());
+  }
+
+  #endLateTerm(): void {
+    if (!this.isLeader()) this.#endTerm('the Lease was not renewed in time');
   }
 
   #endTerm(why: string): void {
