@@ -303,13 +303,11 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
       log,
     }));
   if (http) log.info({ url: http.url }, 'serving status page, /metrics and probes');
-  const deadline = once ? clock.sleep(flags.timeout, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
-  deadline?.catch(() => {});
+  const cancel = once && clock.after(flags.timeout, () => stop.abort(new Error('timeout')));
   try {
     await running.run(signal);
   } finally {
-    // The time limit of --once would keep the process alive.
-    stop.abort(new Error('ended'));
+    cancel?.();
     await tracing?.stop();
     await http?.stop();
     kube.close();
