@@ -541,7 +541,7 @@ export class Reconciler {
     if (this.#writes.reachable()) this.#changes.fire();
   };
 
-  /** Each failure is told when it occurs, however it is shown later. */
+  /** Each failure is reported when it occurs, however it is shown later. */
   readonly #failed = (error: Error | Problem): void => this.#env.reporter.failed(this.certificate, error);
 
   readonly #meshFailed = (error: Error): void => {
