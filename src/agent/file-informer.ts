@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import { type Allowed, ANY } from '../config/allow.ts';
-import { FileError, LARGEST_FILE, readFileBelow, readRegularFile } from '../kube/regular-file.ts';
+import { FileError, LARGEST_FILE, readFileBelow, readRegularFile } from '../kube/transport/regular-file.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;

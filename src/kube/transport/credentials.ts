@@ -5,9 +5,9 @@ import type { KubeConfig, User } from '@kubernetes/client-node';
 import { parse } from 'yaml';
 import type { Clock } from '../../async/clock.ts';
 import { holdSecret } from '../../mesh/secrets.ts';
-import { FileError, readRegularFile } from '../regular-file.ts';
 import { KubeconfigError, KubeError } from './error.ts';
 import { parseProxy } from './proxy.ts';
+import { FileError, readRegularFile } from './regular-file.ts';
 
 /** How to reach the API server and as which user. */
 export interface Access {

@@ -1,6 +1,6 @@
 import { constants, type FileHandle, open, readlink, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { bounded } from '../async/limits.ts';
+import { bounded } from '../../async/limits.ts';
 
 /** Bytes: the size limit of a ConfigMap and of a Secret. */
 export const LARGEST_FILE = 1024 * 1024;
