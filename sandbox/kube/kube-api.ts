@@ -18,6 +18,8 @@ export interface KubeApiOptions {
   readonly clock?: Clock;
   /** HTTPS with its own certificate; default true. */
   readonly tls?: boolean;
+  /** No HTTP/2 over TLS; default false. */
+  readonly http1Only?: boolean;
   /** Authorize by the stored roles; default false: every authenticated user may do everything. */
   readonly rbac?: boolean;
   /** Serve TLSContext, Mapping and the gateway's other kinds from the start; default true. */
@@ -57,6 +59,8 @@ export interface KubeApi {
 
   /** Cuts all connections and refuses new ones, or serves again on the same port. */
   outage(on: boolean): Promise<void>;
+  /** Tells the clients to open no more streams on their connections. */
+  goAway(): void;
   /** Makes requests fail; returns a function that ends it. */
   fault(fault: Fault): () => void;
   clearFaults(): void;
@@ -85,7 +89,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
   if (options.ambassador ?? true) for (const definition of ambassadorDefinitions()) store(cluster, definition);
   for (const object of options.objects ?? []) store(cluster, object);
 
-  const tls = (options.tls ?? true) ? serverIdentity() : undefined;
+  const tls = (options.tls ?? true) ? { ...serverIdentity(), http1Only: options.http1Only ?? false } : undefined;
   const server = new ApiServer(cluster, tls);
   await server.listen();
   const url = `${tls ? 'https' : 'http'}://127.0.0.1:${server.port}`;
@@ -121,6 +125,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
       cluster.users.delete(token);
       cluster.tokens.revoke(token);
     },
+    goAway: () => server.goAway(),
     outage: (on) => (on ? server.close() : server.listen()),
     fault: (fault) => cluster.faults.add(fault),
     clearFaults: () => cluster.faults.clear(),

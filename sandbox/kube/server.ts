@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Cluster } from './cluster.ts';
 import { discover, openApi } from './discovery.ts';
@@ -12,6 +12,19 @@ import type { User } from './tokens.ts';
 export interface ServerCredentials {
   readonly cert: string;
   readonly key: string;
+  /** Without HTTP/2, as behind some load balancers. */
+  readonly http1Only: boolean;
+}
+
+/** As many as kube-apiserver allows on a connection. */
+const STREAMS = 100;
+
+/** HTTP/2 by ALPN, or HTTP/1.1. Node's requests and responses of HTTP/2 are used like those of HTTP/1.1 here. */
+function createTlsServer({ cert, key, http1Only }: ServerCredentials, answer: RequestListener): Server {
+  const settings = { maxConcurrentStreams: STREAMS };
+  const protocols = http1Only ? { ALPNProtocols: ['http/1.1'] } : {};
+  const server = createSecureServer({ cert, key, allowHTTP1: true, settings, ...protocols }, answer as never);
+  return server as unknown as Server;
 }
 
 /** The network side: HTTP or HTTPS on a loopback port, which survives outages. */
@@ -19,12 +32,17 @@ export class ApiServer {
   readonly #cluster: Cluster;
   readonly #server: Server;
   #sockets = new Set<Socket>();
+  #sessions = new Set<ServerHttp2Session>();
   #port = 0;
 
   constructor(cluster: Cluster, credentials: ServerCredentials | undefined) {
     this.#cluster = cluster;
     const answer = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
     this.#server = credentials ? createTlsServer(credentials, answer) : createServer(answer);
+    this.#server.on('session', (session: ServerHttp2Session) => {
+      this.#sessions.add(session);
+      session.on('close', () => this.#sessions.delete(session));
+    });
     this.#server.on(credentials ? 'secureConnection' : 'connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
@@ -51,6 +69,11 @@ export class ApiServer {
         resolve();
       });
     });
+  }
+
+  /** Tells the clients to open no more streams on their connections, as before a restart. */
+  goAway(): void {
+    for (const session of this.#sessions) session.close();
   }
 
   /** Cuts every connection and accepts no more. */

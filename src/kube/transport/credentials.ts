@@ -12,7 +12,7 @@ import { FileError, readRegularFile } from './regular-file.ts';
 /** How to reach the API server and as which user. */
 export interface Access {
   readonly server: URL;
-  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly tls: Pick<AgentOptions, 'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
   /** `proxy-url` of the kubeconfig's cluster. Variables of the environment, such as HTTPS_PROXY, are not used. */
   readonly proxy: URL | undefined;
@@ -99,9 +99,9 @@ function sendable(name: string, value: string): string {
   );
 }
 
-function impersonation(as: Impersonation | undefined): Record<string, string | readonly string[]> {
+function impersonation(as: Impersonation | undefined): Record<string, string | string[]> {
   if (!as) return {};
-  return { 'impersonate-user': as.user, ...(as.groups.length > 0 ? { 'impersonate-group': as.groups } : {}) };
+  return { 'impersonate-user': as.user, ...(as.groups.length > 0 ? { 'impersonate-group': [...as.groups] } : {}) };
 }
 
 function headersOf(headers: unknown, basic: string | null | undefined): Record<string, string> {

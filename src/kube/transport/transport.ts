@@ -1,6 +1,4 @@
-import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
-import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
-import { createSecureContext } from 'node:tls';
+import type { Readable } from 'node:stream';
 import type { Clock } from '../../async/clock.ts';
 import { bounded, type Waiting, WaitingList } from '../../async/limits.ts';
 import { limitedTo, once } from '../../async/linked-signal.ts';
@@ -14,13 +12,13 @@ import {
   type RequestContext,
   retryAfterMs,
 } from './classify.ts';
+import { ApiConnections, type ApiRequest, type ApiResponse } from './connections.ts';
 import type { Access, Credentials } from './credentials.ts';
 import { KubeError } from './error.ts';
-import { connectThrough, errorFromSilence } from './proxy.ts';
 
 export interface Exchange {
   readonly called: RequestContext;
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly method: ApiRequest['method'];
   readonly path: string;
   readonly body?: object | undefined;
   readonly contentType?: string;
@@ -32,7 +30,7 @@ interface TransportOptions {
   readonly clock: Clock;
   /** For the whole exchange of a request, and for the response head of a watch. */
   readonly deadlineMs: number;
-  /** Connections for requests that are neither watches nor about Leases; further requests wait for their turn. */
+  /** Reads, and writes, in flight at a time; further ones wait for their turn. Open watches and Leases do not count. */
   readonly concurrency: number;
   /** Called with the limit on concurrent writes, whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
@@ -47,11 +45,12 @@ const ACCEPTS: RequestContext = { verb: 'get', object: '/version' };
 const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
-/** HTTP exchanges over kept-alive connections, with deadlines, authentication, and a second attempt after a 401. */
+/** HTTP exchanges with deadlines, authentication, and a second attempt after a 401. */
 export class Transport {
   readonly #options: TransportOptions;
   readonly #pace: Pace;
-  #connections: ApiConnections | undefined;
+  /** A Lease that waits behind other requests is lost, so those about Leases have a connection of their own. */
+  #connections: { readonly shared: ApiConnections; readonly leases: ApiConnections } | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -63,20 +62,20 @@ export class Transport {
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
     using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
     return await this.#timed(exchange, signal, async (limit) => {
-      const response = await this.#answered(exchange, turn ? 'requests' : 'unqueued', turn, limit);
-      return decoded(await text(exchange.called, response));
+      const response = await this.#answered(exchange, turn, limit);
+      return json(exchange.called, await text(exchange.called, response));
     });
   }
 
   /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
-  async open(exchange: Exchange, signal: AbortSignal): Promise<IncomingMessage> {
+  async open(exchange: Exchange, signal: AbortSignal): Promise<Readable> {
     using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
-    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'unqueued', turn, limit));
-    const cut = () => response.destroy();
+    const { body } = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, turn, limit));
+    const cut = () => body.destroy();
     if (signal.aborted) cut();
     signal.addEventListener('abort', cut, { once: true });
-    response.once('close', () => signal.removeEventListener('abort', cut));
-    return response;
+    body.once('close', () => signal.removeEventListener('abort', cut));
+    return body;
   }
 
   /** The bearer token of our own credentials, or the empty string. */
@@ -95,25 +94,24 @@ export class Transport {
       const isShared = access.tls.cert === undefined && access.tls.pfx === undefined;
       using apart = isShared
         ? undefined
-        : this.#connectionsTo({ ...access, tls: { ca, servername, rejectUnauthorized } }, called);
-      const { unqueued } = apart ?? this.#current(access);
-      const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
-      const options = { ...this.#request(access, 'GET', '/version', headers), agent: unqueued };
-      const response = await requestOnce(access, options, undefined, limit).catch((error: unknown) => {
+        : new ApiConnections({ ...access, tls: { ca, servername, rejectUnauthorized } }, this.#options);
+      const connections = apart ?? this.#current(access).shared;
+      const headers = { authorization: `Bearer ${token}`, accept: 'application/json', ...this.#identification };
+      const request: ApiRequest = { method: 'GET', path: '/version', headers, body: undefined };
+      const response = await connections.send(request, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });
-      const body = decoded(await text(called, response));
-      const { statusCode = 0 } = response;
-      if (statusCode === 401) return false;
-      if (statusCode === 403 || (statusCode >= 200 && statusCode < 300)) return true;
-      throw errorFromStatus(called, statusCode, body, response.headers['retry-after']);
+      const { status } = response;
+      const body = await text(called, response);
+      if (status === 401) return false;
+      if (status === 403 || (status >= 200 && status < 300)) return true;
+      throw errorFromStatus(called, status, decoded(body), response.headers['retry-after']);
     });
   }
 
   close(): void {
     this.#pace.close();
-    this.#connections?.[Symbol.dispose]();
-    this.#connections = undefined;
+    this.#disconnect();
   }
 
   #turnNow(exchange: Exchange): Turn | undefined {
@@ -152,47 +150,35 @@ export class Transport {
     }
   }
 
-  async #answered(
-    exchange: Exchange,
-    pool: ConnectionPool,
-    turn: Turn | undefined,
-    limit: AbortSignal,
-  ): Promise<IncomingMessage> {
+  async #answered(exchange: Exchange, turn: Turn | undefined, limit: AbortSignal): Promise<ApiResponse> {
     const { credentials } = this.#options;
     let renewed = false;
     for (;;) {
-      const response = await this.#send(exchange, pool, turn, limit);
-      const { statusCode = 0, headers } = response;
-      turn?.answered(statusCode, retryAfterMs(headers['retry-after'], undefined));
-      if (statusCode >= 200 && statusCode < 300) return response;
+      const response = await this.#send(exchange, turn, limit);
+      const { status, headers } = response;
+      turn?.answered(status, retryAfterMs(headers['retry-after'], undefined));
+      if (status >= 200 && status < 300) return response;
       const body = decoded(await text(exchange.called, response));
-      if (statusCode !== 401 || renewed)
-        throw errorFromStatus(exchange.called, statusCode, body, headers['retry-after']);
+      if (status !== 401 || renewed) throw errorFromStatus(exchange.called, status, body, headers['retry-after']);
       renewed = true;
       credentials.renew();
     }
   }
 
-  async #send(
-    exchange: Exchange,
-    pool: ConnectionPool,
-    turn: Turn | undefined,
-    limit: AbortSignal,
-  ): Promise<IncomingMessage> {
+  async #send(exchange: Exchange, turn: Turn | undefined, limit: AbortSignal): Promise<ApiResponse> {
     const access = await this.#access(exchange.called);
+    const { method, path } = exchange;
     const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
-    const headers = {
-      ...access.headers,
-      accept: 'application/json',
-      ...(body === undefined
+    const content =
+      body === undefined
         ? {}
-        : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
-    };
-    const request = this.#request(access, exchange.method, exchange.path, headers);
+        : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) };
+    const headers = { ...access.headers, accept: 'application/json', ...content, ...this.#identification };
     try {
-      const options = { ...request, agent: this.#current(access)[pool] };
-      const response = await requestOnce(access, options, body, limit);
-      this.#options.answered(exchange.called, response.statusCode ?? 0);
+      const { shared, leases } = this.#current(access);
+      const connections = isElection(exchange) ? leases : shared;
+      const response = await connections.send({ method, path, headers, body }, limit);
+      this.#options.answered(exchange.called, response.status);
       const date = Date.parse(response.headers.date ?? '');
       if (!Number.isNaN(date)) this.#options.dated?.(date);
       return response;
@@ -205,15 +191,8 @@ export class Transport {
     }
   }
 
-  #request(access: Access, method: string, path: string, headers: Readonly<Record<string, string | number>>) {
-    const { pathname, hostname, port } = access.server;
-    return {
-      method,
-      path: (pathname === '/' ? '' : pathname.replace(/\/$/, '')) + path,
-      host: hostname.replace(/^\[|\]$/g, ''),
-      port,
-      headers: { ...headers, 'user-agent': this.#options.userAgent },
-    };
+  get #identification() {
+    return { 'user-agent': this.#options.userAgent };
   }
 
   async #access(called: RequestContext): Promise<Access> {
@@ -224,62 +203,44 @@ export class Transport {
     }
   }
 
-  #current(access: Access): ApiConnections {
-    if (this.#connections?.generation === access.generation) return this.#connections;
-    this.#connections?.[Symbol.dispose]();
-    this.#connections = new ApiConnections(access, this.#options);
+  #current(access: Access) {
+    if (this.#connections?.shared.generation !== access.generation) {
+      this.#disconnect();
+      this.#connections = {
+        shared: new ApiConnections(access, this.#options),
+        leases: new ApiConnections(access, this.#options),
+      };
+    }
     return this.#connections;
   }
 
-  #connectionsTo(access: Access, called: RequestContext): ApiConnections {
-    try {
-      return new ApiConnections(access, this.#options);
-    } catch (error) {
-      throw errorFromSocket(called, error);
-    }
+  #disconnect(): void {
+    this.#connections?.shared[Symbol.dispose]();
+    this.#connections?.leases[Symbol.dispose]();
+    this.#connections = undefined;
   }
-}
-
-function requestOnce(
-  access: Access,
-  options: RequestOptions,
-  body: string | undefined,
-  signal: AbortSignal,
-): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    const start = access.server.protocol === 'http:' ? plainRequest : tlsRequest;
-    const attempt = () => {
-      if (signal.aborted) return reject(signal.reason);
-      const request = start(options);
-      const abort = () => {
-        request.destroy(signal.reason);
-        // A request that has no connection yet says nothing of its end.
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', abort, { once: true });
-      request.on('response', resolve);
-      request.on('error', (error: NodeJS.ErrnoException) => {
-        // A kept-alive connection that the server has just closed: a read can safely be repeated.
-        const stale = request.reusedSocket && error.code === 'ECONNRESET' && options.method === 'GET';
-        if (stale && !signal.aborted) attempt();
-        else reject(error);
-      });
-      request.end(body);
-    };
-    attempt();
-  });
 }
 
 /** A page of a list has a hundred objects of up to several hundred kilobytes. */
 const LARGEST_ANSWER = 32 * 1024 * 1024;
 
-async function text(called: RequestContext, response: IncomingMessage): Promise<string> {
-  const bytes = await bounded(response, LARGEST_ANSWER);
+async function text(called: RequestContext, { body }: ApiResponse): Promise<string> {
+  const bytes = await bounded(body, LARGEST_ANSWER);
   if (bytes) return bytes.toString();
-  response.destroy();
+  body.destroy();
   throw errorFromSize(called, LARGEST_ANSWER);
 }
 
+/** An HTTP/2 stream that is reset ends like one that is complete: what is not JSON may have been cut. */
+function json(called: RequestContext, body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw errorFromSocket(called, error);
+  }
+}
+
+/** Of an error. */
 function decoded(body: string): unknown {
   try {
     return JSON.parse(body);
@@ -289,87 +250,9 @@ function decoded(body: string): unknown {
   }
 }
 
-/** Short enough that the server (kube-apiserver: 90 s or more) never closes an idle connection first. */
-const IDLE_MS = 30_000;
-
-/**
- * Requests that wait for one of a few connections, and those that never wait: watches stay open, and a Lease that waits
- * is lost.
- */
-type ConnectionPool = 'requests' | 'unqueued';
-
-interface ConnectionsOptions {
-  readonly clock: Clock;
-  /** Of a request. A connection through a proxy gets half of it, so that the error names the proxy. */
-  readonly deadlineMs: number;
-  /** Of the pool `requests`. */
-  readonly concurrency: number;
-}
-
-/** Kept-alive connections to one server as one user, directly or through a proxy, until disposed of. */
-class ApiConnections implements Disposable, Record<ConnectionPool, PlainAgent> {
-  readonly generation: number;
-  readonly requests: PlainAgent;
-  readonly unqueued: PlainAgent;
-  readonly #end = new AbortController();
-
-  constructor(access: Access, options: ConnectionsOptions) {
-    this.generation = access.generation;
-    const isPlain = access.server.protocol === 'http:';
-    const shared: AgentOptions = {
-      ...access.tls,
-      keepAlive: true,
-      timeout: IDLE_MS,
-      scheduling: 'lifo',
-      // Otherwise each connection would read the CA and the client certificate again: by names, each object is watched
-      // over a connection of its own.
-      ...(isPlain ? {} : { secureContext: createSecureContext(access.tls) }),
-    };
-    const newAgent = (maxSockets: number) => {
-      const agent = isPlain ? new PlainAgent({ ...shared, maxSockets }) : new Agent({ ...shared, maxSockets });
-      // One server for each agent: otherwise Node would compute a name from all of its addresses and certificates at
-      // each request.
-      agent.getName = () => 'api';
-      if (access.proxy) this.#leadThrough(access.proxy, agent, options);
-      return agent;
-    };
-    this.requests = newAgent(options.concurrency);
-    this.unqueued = newAgent(Number.POSITIVE_INFINITY);
-  }
-
-  [Symbol.dispose](): void {
-    this.#end.abort(new Error('the connections are no longer needed'));
-    this.requests.destroy();
-    this.unqueued.destroy();
-  }
-
-  /** Only the first hop differs: the agent makes TLS, keeps connections and counts them as without a proxy. */
-  #leadThrough(proxy: URL, agent: PlainAgent, { clock, deadlineMs }: ConnectionsOptions): void {
-    const direct = agent.createConnection.bind(agent);
-    const connect = async (options: RequestOptions) => {
-      const target = { host: options.host ?? '', port: Number(options.port) };
-      const limitMs = deadlineMs / 2;
-      const late = () => errorFromSilence(proxy, limitMs);
-      using limit = limitedTo(clock, limitMs, late, this.#end.signal);
-      const socket = await connectThrough(proxy, target, limit.signal);
-      if (!(agent instanceof Agent)) return socket;
-      const stream = direct({ ...options, socket } as RequestOptions);
-      if (!stream) throw new TypeError('no TLS over the connection through the proxy');
-      return stream;
-    };
-    agent.createConnection = (options, opened) => {
-      connect(options).then(
-        (stream) => opened?.(null, stream),
-        (error) => opened?.(error, undefined as never),
-      );
-      return undefined;
-    };
-  }
-}
-
 interface PaceOptions {
   readonly clock: Clock;
-  /** Limit on concurrent writes when the API server does not ask for less. */
+  /** Limit on concurrent reads, and on concurrent writes when the API server does not ask for less. */
   readonly most: number;
   /** Called with the limit whenever it changes, and initially. */
   readonly limited?: ((limit: number) => void) | undefined;
@@ -387,7 +270,8 @@ export class Pace {
   readonly #reads: WaitingList<undefined, Turn>;
   readonly #writes: WaitingList<undefined, Turn>;
   #state: Concurrency;
-  #underWay = 0;
+  #readsUnderWay = 0;
+  #writesUnderWay = 0;
 
   constructor(options: PaceOptions) {
     this.#options = options;
@@ -416,9 +300,11 @@ export class Pace {
   #turn(isWrite: boolean): Turn {
     const { clock, most, limited } = this.#options;
     const sentAt = clock.monotonic();
-    if (isWrite) this.#underWay += 1;
+    if (isWrite) this.#writesUnderWay += 1;
+    else this.#readsUnderWay += 1;
     const ended = once(() => {
-      if (isWrite) this.#underWay -= 1;
+      if (isWrite) this.#writesUnderWay -= 1;
+      else this.#readsUnderWay -= 1;
       this.#reads.look();
       this.#writes.look();
     });
@@ -427,7 +313,7 @@ export class Pace {
         const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
         if (!isWrite && !isBusy) return;
         const before = this.#state.limit;
-        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#underWay };
+        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#writesUnderWay };
         this.#state = answered(this.#state, answer, most);
         if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
       },
@@ -440,7 +326,7 @@ export class Pace {
   }
 
   #isFull(isWrite: boolean): boolean {
-    return isWrite && this.#underWay >= Math.floor(this.#state.limit);
+    return isWrite ? this.#writesUnderWay >= Math.floor(this.#state.limit) : this.#readsUnderWay >= this.#options.most;
   }
 
   #admit(isWrite: boolean, waiting: Iterable<Waiting<undefined, Turn>>): number | undefined {
