@@ -101,7 +101,7 @@ const PHRASES: readonly (readonly [RegExp, string])[] = [
   [/\balert\b|SSL routines|EPROTO/, 'the TLS handshake failed'],
   [/before secure TLS connection was established/, 'the server closed the connection during the TLS handshake'],
   [/socket hang up|ECONNRESET/, 'the server closed the connection (ECONNRESET)'],
-  [/Connection dropped|Stream refused by server|GOAWAY/, 'the connection was dropped'],
+  [/Connection dropped|Stream refused by server|GOAWAY|HTTP2/, 'the connection was dropped'],
   [/Parse Error|HPE_/, 'the answer is not HTTP'],
   [/larger than max/, 'the answer is too large'],
   [/Response message parsing error|Error parsing response/, 'the answer cannot be decoded'],

@@ -4,9 +4,12 @@ import { kubeContract } from '../contract/kube.ts';
 import { NEWEST } from './build.ts';
 import { startKubeApiserver, TRUST_BUNDLES } from './servers/kube-apiserver.ts';
 
-kubeContract('kube-apiserver', async () => {
+kubeContract('kube-apiserver', () => target([]));
+kubeContract('kube-apiserver over HTTP/1.1', () => target(['--disable-http2-serving']));
+
+async function target(flags: readonly string[]) {
   // Kubernetes 1.37 serves v1 without a flag.
-  const server = await startKubeApiserver(NEWEST ? {} : { args: TRUST_BUNDLES });
+  const server = await startKubeApiserver({ args: [...(NEWEST ? [] : TRUST_BUNDLES), ...flags] });
   const ca = await readFile(server.caFile);
   const cluster = { server: server.url, 'certificate-authority-data': ca.toString('base64') };
   const kubeconfig = (token: string) =>
@@ -19,13 +22,13 @@ kubeContract('kube-apiserver', async () => {
   return {
     target: {
       name: 'kube-apiserver',
-      trustBundles: NEWEST ? 'v1' : 'v1beta1',
-      kubeconfig: (token) => kubeconfig(token ?? server.adminToken),
+      trustBundles: NEWEST ? ('v1' as const) : ('v1beta1' as const),
+      kubeconfig: (token?: string) => kubeconfig(token ?? server.adminToken),
       compact: () => compact(server.etcd.url),
     },
     stop: () => server.stop(),
   };
-});
+}
 
 /** Drops all history up to now, by etcd's HTTP gateway. */
 async function compact(url: string): Promise<void> {

@@ -135,11 +135,11 @@ export function errorFromSize({ verb, object }: RequestContext, most: number): K
   return new KubeError('ERR_KUBE_SERVER', message, { status: 0 });
 }
 
-/** Our own errors have no code; those of Node may quote data from the other side, except those of HTTP/2. */
+/** Our own errors have no code; those of Node may quote data from the other side. */
 function whyOf(cause: unknown): string {
   if (cause instanceof SyntaxError) return 'the answer is not JSON';
   const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === undefined || code.startsWith('ERR_HTTP2_')) return message ?? 'the connection failed';
+  if (code === undefined) return message ?? 'the connection failed';
   return localCause(`${code} ${message}`) ?? code;
 }
 

@@ -1,11 +1,5 @@
 import { type OutgoingHttpHeaders, Agent as PlainAgent, request as plainRequest } from 'node:http';
-import {
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  connect as connectHttp2,
-  constants,
-  type IncomingHttpHeaders,
-} from 'node:http2';
+import { type ClientHttp2Session, connect as connectHttp2, constants, type IncomingHttpHeaders } from 'node:http2';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
@@ -292,22 +286,23 @@ class Session implements Disposable {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
       const heard = this.#socket.bytesRead;
-      const stream: ClientHttp2Stream = this.#session.request({
-        ...headers,
-        [constants.HTTP2_HEADER_METHOD]: method,
-        [constants.HTTP2_HEADER_PATH]: path,
-      });
+      const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH } = constants;
+      const head = { ...headers, [HTTP2_HEADER_METHOD]: method, [HTTP2_HEADER_PATH]: path };
+      // Node would end a DELETE before its body.
+      const stream = this.#session.request(head, { endStream: body === undefined });
       this.#open += 1;
       const abort = () => {
         stream.close(constants.NGHTTP2_CANCEL);
         stream.destroy(signal.reason);
-        // Perhaps it is the connection that is silent, and not only this request.
-        if (this.#socket.bytesRead === heard) this.#ping();
+        if (this.#socket.bytesRead > heard) return;
+        // Perhaps the connection is dead, and not only this request: others take another one until it answers.
+        this.#isDoubted = true;
+        this.#ping();
       };
       signal.addEventListener('abort', abort, { once: true });
-      stream.on('response', (head) => {
+      stream.on('response', (headers) => {
         this.hasAnswered = true;
-        resolve({ status: Number(head[constants.HTTP2_HEADER_STATUS]), headers: head, body: stream });
+        resolve({ status: Number(headers[constants.HTTP2_HEADER_STATUS]), headers, body: stream });
       });
       const isRefused = () => stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
       stream.on('error', (error) => reject(isRefused() ? new RefusedStream() : error));
@@ -315,7 +310,7 @@ class Session implements Disposable {
         this.#open -= 1;
         reject(isRefused() ? new RefusedStream() : hangUp());
       });
-      stream.end(body);
+      if (body !== undefined) stream.end(body);
     });
   }
 
@@ -331,14 +326,14 @@ class Session implements Disposable {
     });
   }
 
-  /** No request gets this connection until it answers; one that does not answer is ended. */
+  /** Ends the connection if there is no answer. */
   #ping(): void {
-    if (this.#isDoubted || this.hasEnded) return;
-    this.#isDoubted = true;
+    if (this.#cancelPong || this.hasEnded) return;
     const silent = new Error(`no answer to a PING within ${PONG_MS / 1000} s`);
     this.#cancelPong = this.#clock.after(PONG_MS, () => this.#session.destroy(silent));
     this.#session.ping((error) => {
       this.#cancelPong?.();
+      this.#cancelPong = undefined;
       if (error) return;
       this.#isDoubted = false;
       this.#silentLooks = 0;
