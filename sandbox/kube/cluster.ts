@@ -23,9 +23,11 @@ export interface Cluster {
   readonly audit: AuditLog;
   /** Authorize by the stored roles; otherwise every authenticated user may do everything. */
   readonly rbac: boolean;
+  /** Watches may begin with the state. */
+  readonly watchList: boolean;
 }
 
-export function newCluster(clock: Clock, rbac: boolean): Cluster {
+export function newCluster(clock: Clock, features: Pick<Cluster, 'rbac' | 'watchList'>): Cluster {
   const store = new Store();
   const registry = new KindRegistry();
   const writes = new Writes(store, clock);
@@ -40,6 +42,6 @@ export function newCluster(clock: Clock, rbac: boolean): Cluster {
     users: new Map(),
     faults: new Faults(),
     audit: new AuditLog(),
-    rbac,
+    ...features,
   };
 }

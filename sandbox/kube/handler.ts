@@ -4,7 +4,7 @@ import type { Cluster } from './cluster.ts';
 import { listOf, page, selection } from './lists.ts';
 import { apiVersionOf, type Kind, storageOf } from './objects/kinds.ts';
 import { fieldsIn, isFields, type JsonFields, type Stored } from './objects/object.ts';
-import { ApiError, badRequest, methodNotAllowed, noSuchPath, notFound } from './objects/status.ts';
+import { ApiError, badRequest, invalid, methodNotAllowed, noSuchPath, notFound } from './objects/status.ts';
 import { decodeProtobuf } from './protobuf.ts';
 import { allowed, refusal } from './rbac.ts';
 import { type Asked, writeMode } from './schema/request.ts';
@@ -170,17 +170,26 @@ function review(cluster: Cluster, kind: Kind, body: Stored, user: User): JsonFie
 
 function watchRequest(cluster: Cluster, call: HandlerCall, kind: Kind): WatchRequest {
   const { query, namespace } = call.asked;
+  const initialEvents = query.get('sendInitialEvents') === 'true';
+  if (initialEvents && !cluster.watchList) throw invalid(WATCH_OPTIONS, '', [NO_WATCH_LIST]);
   return {
     kind,
     namespace,
     matches: selection(kind, call.asked),
     resourceVersion: query.get('resourceVersion') ?? '',
-    initialEvents: query.get('sendInitialEvents') === 'true',
+    initialEvents,
     bookmarks: query.get('allowWatchBookmarks') === 'true',
     timeoutSeconds: Number(query.get('timeoutSeconds') ?? 0) || 1800,
     show: (object) => (wantsTable(call) ? table(kind, [object], cluster.clock.now()) : served(kind, object)),
   };
 }
+
+const WATCH_OPTIONS = { group: 'meta.k8s.io', kind: 'ListOptions', plural: 'listoptions' };
+const NO_WATCH_LIST = {
+  reason: 'FieldValueForbidden',
+  field: 'sendInitialEvents',
+  message: 'Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled',
+};
 
 function shown(cluster: Cluster, call: HandlerCall, kind: Kind, status: number, object: Stored): HandlerResponse {
   const body = wantsTable(call) ? table(kind, [object], cluster.clock.now()) : served(kind, object);

@@ -18,6 +18,8 @@ export interface KubeApiOptions {
   readonly clock?: Clock;
   /** HTTPS with its own certificate; default true. */
   readonly tls?: boolean;
+  /** Watches may begin with the state, as they may since Kubernetes 1.32; default true. */
+  readonly watchList?: boolean;
   /** No HTTP/2 over TLS; default false. */
   readonly http1Only?: boolean;
   /** Authorize by the stored roles; default false: every authenticated user may do everything. */
@@ -80,7 +82,7 @@ export interface KubeApi {
 /** Starts an API server on a loopback port. Nothing outlives `stop`. */
 export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeApi> {
   const clock = options.clock ?? systemClock;
-  const cluster = newCluster(clock, options.rbac ?? false);
+  const cluster = newCluster(clock, { rbac: options.rbac ?? false, watchList: options.watchList ?? true });
   const adminToken = randomBytes(16).toString('hex');
   cluster.users.set(adminToken, { username: 'admin', groups: ['system:masters', 'system:authenticated'] });
   for (const name of ['default', 'kube-system', ...(options.namespaces ?? [])]) {

@@ -144,7 +144,7 @@ describe('object informers', () => {
         await drive(clock, () => view.synced);
         changes = 0;
         if (!isSeen) {
-          api.fault({ match: ({ verb }) => verb === 'list', status: 503 });
+          api.fault({ match: ({ verb }) => verb === 'watch', status: 503 });
           observer.resync();
           await drive(clock, () => api.watches === 0, { what: 'the end of the watch' });
         }

@@ -203,7 +203,7 @@ class Watch {
       log,
       signal: this.#stop.signal,
       keep,
-      onList: () => this.#dropDeleted(),
+      onState: () => this.#dropDeleted(),
       onError: (error, attempt) => this.#failed(error, attempt),
       onRecovered: () => this.#recovered(),
     });

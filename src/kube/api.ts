@@ -7,14 +7,9 @@ export interface Selection {
   readonly fieldSelector?: string | undefined;
 }
 
-export interface ListSelection<T extends KubeObject> extends Selection {
-  /** Transforms each object; the original is released page by page. */
-  readonly keep?: ((object: T) => T) | undefined;
-}
-
 export interface WatchSelection extends Selection {
-  /** From a list or an earlier event. */
-  readonly resourceVersion: string;
+  /** From a list or an earlier event; undefined: begin with the state. */
+  readonly resourceVersion: string | undefined;
   /** The server ends the watch after this long. */
   readonly timeoutSeconds?: number | undefined;
   /** Called once the server has accepted the watch, which may be long before the first event. */
@@ -37,6 +32,12 @@ export interface WatchEvent<T extends KubeObject = KubeObject> {
   readonly object: T;
 }
 
+/** Whether all objects that existed when the watch began have been sent. */
+export const endsState = ({ type, object }: WatchEvent): boolean =>
+  type === 'BOOKMARK' && object.metadata.annotations?.[END_OF_STATE] === 'true';
+
+export const END_OF_STATE = 'k8s.io/initial-events-end';
+
 export interface ListResult<T extends KubeObject = KubeObject> {
   readonly items: readonly T[];
   readonly resourceVersion: string;
@@ -50,10 +51,14 @@ export interface Kube {
   get<T extends KubeObject = KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;
   list<T extends KubeObject = KubeObject>(
     resource: Resource,
-    selection: ListSelection<T>,
+    selection: Selection,
     signal?: AbortSignal,
   ): Promise<ListResult<T>>;
-  /** Ends when the server closes it; throws KubeError with status 410 when `resourceVersion` is too old. */
+  /**
+   * Ends when the server closes it; throws KubeError with status 410 when `resourceVersion` is too old. Without a version
+   * the state comes first: an ADDED event for each object, and then a bookmark for which `endsState` is true. Where the
+   * server cannot send it (before Kubernetes 1.32), it is listed.
+   */
   watch<T extends KubeObject = KubeObject>(
     resource: Resource,
     selection: WatchSelection,

@@ -1,16 +1,18 @@
 import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../async/clock.ts';
+import { linkedTo } from '../async/linked-signal.ts';
 import { readClaims } from '../mesh/input.ts';
 import { describe, type KubeObject, type ObjectRef, type Resource, refOf } from '../objects/objects.ts';
-import type {
-  ApplyOptions,
-  Kube,
-  ListResult,
-  ListSelection,
-  Selection,
-  WatchEvent,
-  WatchSelection,
-  WriteOptions,
+import {
+  type ApplyOptions,
+  END_OF_STATE,
+  endsState,
+  type Kube,
+  type ListResult,
+  type Selection,
+  type WatchEvent,
+  type WatchSelection,
+  type WriteOptions,
 } from './api.ts';
 
 import { collectionPath, objectPath, queryOf, resourceOf, selectors } from './resources.ts';
@@ -61,7 +63,7 @@ export function connect(options: ConnectOptions): Kube {
     dated: options.dated,
     answered: ({ verb, rule }, status) => options.answered?.(verb, rule?.resource ?? 'other', status),
   });
-  return new Client(transport, options.kinds ?? []);
+  return new Client(transport, options.kinds ?? [], clock);
 }
 
 /** An object in etcd has at most 1.5 MiB; in JSON, with its managed fields, it is a few times as large. */
@@ -76,11 +78,15 @@ const PAGE = 100;
 class Client implements Kube {
   readonly #transport: Transport;
   readonly #kinds: readonly Resource[];
+  readonly #clock: Clock;
+  /** Watches can begin with the state; assumed until the server refuses it. */
+  #sendsState = true;
 
   /** `kinds`: those of gateways that are not built in. */
-  constructor(transport: Transport, kinds: readonly Resource[]) {
+  constructor(transport: Transport, kinds: readonly Resource[], clock: Clock) {
     this.#transport = transport;
     this.#kinds = kinds;
+    this.#clock = clock;
   }
 
   async get<T extends KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined> {
@@ -90,22 +96,34 @@ class Client implements Kube {
 
   async list<T extends KubeObject>(
     resource: Resource,
-    selection: ListSelection<T>,
+    selection: Selection,
     signal?: AbortSignal,
   ): Promise<ListResult<T>> {
-    const { keep = (item) => item } = selection;
-    const path = collectionPath(resource, selection.namespace);
     const items: T[] = [];
-    let next: string | undefined;
-    for (;;) {
-      const query = queryOf({ ...selectors(selection), limit: PAGE, continue: next });
-      const exchange: Exchange = { called: calledAll('list', resource, selection), method: 'GET', path: path + query };
-      const found = await this.#json<ListBody<T>>(exchange, signal);
-      const { apiVersion, kind } = resource;
-      for (const item of found.items ?? []) items.push(keep({ ...item, apiVersion, kind }));
-      next = found.metadata.continue || undefined;
-      if (next === undefined) return { items, resourceVersion: found.metadata.resourceVersion };
+    let resourceVersion = '';
+    for await (const page of this.#pages<T>(resource, selection, signal)) {
+      items.push(...page.items);
+      resourceVersion = page.resourceVersion;
     }
+    return { items, resourceVersion };
+  }
+
+  async *#pages<T extends KubeObject>(
+    resource: Resource,
+    selection: Selection,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ListResult<T>> {
+    const { apiVersion, kind } = resource;
+    const path = collectionPath(resource, selection.namespace);
+    const called = calledAll('list', resource, selection);
+    let next: string | undefined;
+    do {
+      const query = queryOf({ ...selectors(selection), limit: PAGE, continue: next });
+      const found = await this.#json<ListBody<T>>({ called, method: 'GET', path: path + query }, signal);
+      const items = (found.items ?? []).map((item) => ({ ...item, apiVersion, kind }));
+      yield { items, resourceVersion: found.metadata.resourceVersion };
+      next = found.metadata.continue || undefined;
+    } while (next !== undefined);
   }
 
   async *watch<T extends KubeObject>(
@@ -113,14 +131,57 @@ class Client implements Kube {
     selection: WatchSelection,
     signal: AbortSignal = new AbortController().signal,
   ): AsyncGenerator<WatchEvent<T>> {
-    const { resourceVersion, timeoutSeconds, opened } = selection;
-    const query = queryOf({
-      ...selectors(selection),
-      watch: true,
-      allowWatchBookmarks: true,
-      resourceVersion,
-      timeoutSeconds,
+    let { resourceVersion } = selection;
+    if (resourceVersion === undefined && this.#sendsState) {
+      try {
+        return yield* this.#watchWithState<T>(resource, selection, signal);
+      } catch (error) {
+        if (!isRefusalOfState(error)) throw error;
+        this.#sendsState = false;
+      }
+    }
+    if (resourceVersion === undefined) {
+      for await (const page of this.#pages<T>(resource, selection, signal)) {
+        for (const object of page.items) yield { type: 'ADDED', object };
+        resourceVersion = page.resourceVersion;
+      }
+      const metadata = { resourceVersion, annotations: { [END_OF_STATE]: 'true' } };
+      yield { type: 'BOOKMARK', object: { metadata } as unknown as T };
+    }
+    yield* this.#stream<T>(resource, selection, { resourceVersion }, signal);
+  }
+
+  /** A server that does not send all of the state within the time for a request is not asked for it again. */
+  async *#watchWithState<T extends KubeObject>(
+    resource: Resource,
+    selection: WatchSelection,
+    parent: AbortSignal,
+  ): AsyncGenerator<WatchEvent<T>> {
+    using stream = linkedTo(parent);
+    const about = calledAll('watch', resource, selection);
+    const cancel = this.#clock.after(this.#transport.deadlineMs, () => {
+      this.#sendsState = false;
+      stream.abort(errorFromSocket(about, new Error('the state is not complete; it is listed from now on')));
     });
+    const query = { sendInitialEvents: true, resourceVersionMatch: 'NotOlderThan' };
+    try {
+      for await (const event of this.#stream<T>(resource, selection, query, stream.signal)) {
+        if (endsState(event)) cancel();
+        yield event;
+      }
+    } finally {
+      cancel();
+    }
+  }
+
+  async *#stream<T extends KubeObject>(
+    resource: Resource,
+    selection: WatchSelection,
+    from: Parameters<typeof queryOf>[0],
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchEvent<T>> {
+    const { timeoutSeconds, opened } = selection;
+    const query = queryOf({ ...selectors(selection), watch: true, allowWatchBookmarks: true, ...from, timeoutSeconds });
     const about = calledAll('watch', resource, selection);
     const path = collectionPath(resource, selection.namespace) + query;
     const body = await this.#transport.open({ called: about, method: 'GET', path }, signal);
@@ -244,6 +305,10 @@ class Client implements Kube {
     return called(verb, ref, resourceOf(ref, this.#kinds), subresource);
   }
 }
+
+/** Kubernetes before 1.32 does not accept the parameters. */
+const isRefusalOfState = (error: unknown): boolean =>
+  error instanceof KubeError && (error.status === 422 || error.status === 400);
 
 interface ListBody<T> {
   readonly items: readonly T[] | null;

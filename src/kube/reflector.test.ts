@@ -97,8 +97,9 @@ describe('a reflector', { timeout: 60_000 }, () => {
   it('backs off from a server that ends each watch at once, and follows again when it stops doing so', async (test) => {
     const played = await rig(test);
     const { api, clock, failure, known, watchRequests, reflector } = played;
-    api.closeWatchesAtOnce(true);
     await reflector.synced;
+    api.closeWatchesAtOnce(true);
+    api.dropWatches();
     for (let round = 1; round <= 20; round++) {
       const error = await failure();
       assert.equal(error.code, 'ERR_KUBE_SERVER');
@@ -156,9 +157,9 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.match((await failure()).message, /sent nothing for too long/);
   });
 
-  it('lists again when its version is too old, without reporting a failure', async (test) => {
+  it('reads everything again when its version is too old, without reporting a failure', async (test) => {
     const played = await rig(test);
-    const { api, known, reflector } = played;
+    const { api, known, reflector, watchRequests } = played;
     await reflector.synced;
     await following(played);
     api.put(configMap('a'));
@@ -167,7 +168,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     api.put(configMap('b'));
     await known('a', 'b');
     assert.equal(reflector.problem, undefined);
-    assert.equal(api.requests.count({ verb: 'list' }), 2);
+    assert.equal(watchRequests(), 2);
   });
 
   it('does not spin on a server that reports every version as too old', async (test) => {
@@ -222,7 +223,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     for (let round = 0; round < 3; round++) {
       const error = await failure();
       assert.equal(error.code, 'ERR_KUBE_FORBIDDEN');
-      assert.match(error.message, /resources: \[configmaps\], verbs: \[list\]\} in namespace emissary/);
+      assert.match(error.message, /resources: \[configmaps\], verbs: \[watch\]\} in namespace emissary/);
       assert.equal(reflector.problem, error);
       assert.equal(reflector.isSynced, false);
       await nextAttempt(clock);
@@ -271,7 +272,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal((await kube.list(RESOURCES.configMaps, {})).items.length, 2);
   });
 
-  it('finds a change that no event reported, by listing again every ten minutes', async (test) => {
+  it('finds a change that no event reported, by reading everything again every ten minutes', async (test) => {
     const played = await rig(test);
     const { api, clock, known, reflector } = played;
     api.put(configMap('a'));
@@ -292,15 +293,50 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal(reflector.problem, undefined);
   });
 
-  it('lists again on resync', async (test) => {
+  it('reads everything again on resync', async (test) => {
     const played = await rig(test);
     const { api, known, reflector } = played;
     await reflector.synced;
     await following(played);
-    api.stallWatches(true);
+    api.muteWatches(true);
     api.put(configMap('a'));
+    api.muteWatches(false);
     reflector.resync();
     await known('a');
+  });
+
+  it('reads everything by its watch, without a list', async (test) => {
+    const played = await rig(test, { objects: [configMap('a'), configMap('b')] });
+    await played.known('a', 'b');
+    assert.equal(played.api.requests.count({ verb: 'list' }), 0);
+    assert.equal(played.watchRequests(), 1);
+  });
+
+  it('lists where the server cannot begin a watch with the state', async (test) => {
+    const played = await rig(test, { watchList: false, objects: [configMap('a')] });
+    const { api, known, reflector, watchRequests } = played;
+    await known('a');
+    assert.equal(reflector.problem, undefined);
+    api.put(configMap('b'));
+    await known('a', 'b');
+    assert.equal(api.requests.count({ verb: 'list' }), 1);
+    reflector.resync();
+    await following(played);
+    while (watchRequests() < 3) await new Promise(setImmediate);
+    assert.equal(api.requests.count({ verb: 'list' }), 2);
+  });
+
+  it('lists where the server begins with the state and does not complete it', async (test) => {
+    const played = await rig(test, { objects: [configMap('a')] });
+    const { api, clock, failure, known, reflector } = played;
+    api.stallWatches(true);
+    while (api.watches !== 1 || clock.sleeping !== 2) await new Promise(setImmediate);
+    await clock.advance(DEADLINE_MS);
+    assert.match((await failure()).message, /the state is not complete; it is listed from now on/);
+    assert.equal(reflector.isSynced, false);
+    await nextAttempt(clock);
+    await known('a');
+    assert.equal(api.requests.count({ verb: 'list' }), 1);
   });
 
   it('stores only what its transform returns', async (test) => {

@@ -6,14 +6,13 @@ import { retryDelay } from '../core/retry.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Log, Runtime } from '../mesh/log.ts';
 import { type KubeObject, keyOf, type Resource, refOf } from '../objects/objects.ts';
-import type { Kube, Selection, WatchEvent } from './api.ts';
-
+import { endsState, type Kube, type Selection, type WatchEvent } from './api.ts';
 import { KubeError } from './transport/error.ts';
 
 export interface ReflectOptions<T extends KubeObject> extends Runtime {
   readonly signal: AbortSignal;
-  /** Called after each list. */
-  readonly onList?: (() => void) | undefined;
+  /** Called each time that all objects were read. */
+  readonly onState?: (() => void) | undefined;
   /** Called for each failed attempt, even if the failure is temporary. */
   readonly onError?: ((error: Error, attempt: FailedAttempt) => void) | undefined;
   /** Called when it works again after a failure. */
@@ -39,21 +38,21 @@ export interface Reflector<T extends KubeObject = KubeObject> {
   changes(): AsyncIterable<ReadonlySet<string>>;
   /** `items` has every change up to this version. */
   readonly version: string | undefined;
-  /** Resolves after the first successful list; rejects when the signal comes first. */
+  /** Resolves when all objects were read for the first time; rejects when the signal comes first. */
   readonly synced: Promise<void>;
   readonly isSynced: boolean;
   /** Epoch ms when the server last sent anything about this; 0 before. */
   readonly lastEventAt: number;
   /** Why it is not up to date now; undefined while there is no problem. */
   readonly problem: Error | undefined;
-  /** Lists again, now. */
+  /** Reads everything again, now. */
   resync(): void;
   /** Resolves when everything has ended after the signal. */
   readonly ended: Promise<void>;
 }
 
 /**
- * Lists and watches indefinitely. Never throws and never gives up: a refusal (403) or an absent CRD (404) may be
+ * Watches indefinitely, from the state on. Never throws and never gives up: a refusal (403) or an absent CRD (404) may be
  * temporary.
  */
 export function reflect<T extends KubeObject = KubeObject>(
@@ -76,7 +75,7 @@ const BOOKMARK_SILENCE_MS = 150_000;
  */
 const SHORTEST_WATCH_MS = 5_000;
 const BACKOFF = { minMs: 250, maxMs: 30_000 };
-/** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. */
+/** Everything is read again this often, plus up to a tenth: finds a change whose event was lost. */
 const RELIST_MS = 600_000;
 const RESYNC = Symbol('resync');
 
@@ -90,7 +89,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   readonly synced: Promise<void>;
   readonly ended: Promise<void>;
   #items = new Map<string, T>();
-  /** From which to watch; undefined: list first. */
+  /** From which to watch; undefined: from the state. */
   #from: string | undefined;
   #listedAt = 0;
   #relistMs = 0;
@@ -134,8 +133,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
       using step = linkedTo(signal);
       this.#interrupt = step.abort;
       try {
-        this.#from ??= await this.#list(step.signal);
-        await this.#watch(this.#from, step.signal);
+        await this.#watch(step.signal);
       } catch (error) {
         if (signal.aborted) break;
         if (error !== RESYNC) await this.#fail(error, step.signal);
@@ -160,26 +158,8 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     await this.#options.clock.sleep(delayMs, signal).catch(() => undefined);
   }
 
-  async #list(signal: AbortSignal): Promise<string> {
-    const { clock, random, keep } = this.#options;
-    const { items, resourceVersion } = await this.#kube.list<T>(this.#resource, { ...this.#selection, keep }, signal);
-    const found = new Map(items.map((item) => [keyOf(refOf(item)), item]));
-    const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
-    for (const key of this.#items.keys()) if (!found.has(key)) changed.add(key);
-    this.#items = found;
-    this.version = resourceVersion;
-    this.#listedAt = clock.monotonic();
-    this.#relistMs = RELIST_MS * (1 + random() / 10);
-    this.#well();
-    if (!this.isSynced || changed.size > 0) this.#changes.announce(changed);
-    this.isSynced = true;
-    this.#settleSynced?.resolve();
-    this.#options.onList?.();
-    return resourceVersion;
-  }
-
   /** Returns when the server ended the watch after its normal time; throws when it ended too soon or not at all. */
-  async #watch(resourceVersion: string, parent: AbortSignal): Promise<void> {
+  async #watch(parent: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
     const timeoutSeconds = WATCH_SECONDS.least + Math.floor(random() * WATCH_SECONDS.spread);
     const watchdog = new IdleWatchdog(clock, timeoutSeconds * 1000 + GRACE_MS);
@@ -194,19 +174,25 @@ class Loop<T extends KubeObject> implements Reflector<T> {
       () => stream.abort(silent),
       () => undefined,
     );
+    /** What exists, until all of it was sent. */
+    let state = this.#from === undefined ? new Map<string, T>() : undefined;
     try {
       const opened = () => this.#well();
-      const selection = { ...this.#selection, resourceVersion, timeoutSeconds, opened };
+      const selection = { ...this.#selection, resourceVersion: this.#from, timeoutSeconds, opened };
       for await (const event of this.#kube.watch<T>(this.#resource, selection, stream.signal)) {
-        this.#take(event);
-        watchdog.heard(event.type === 'BOOKMARK' ? BOOKMARK_SILENCE_MS : undefined);
+        watchdog.heard(event.type === 'BOOKMARK' && !state ? BOOKMARK_SILENCE_MS : undefined);
+        if (!state) this.#take(event);
+        else if (endsState(event)) {
+          this.#replace(state, event.object.metadata.resourceVersion);
+          state = undefined;
+        } else if (event.type !== 'BOOKMARK') this.#change(state, event);
       }
     } finally {
       stream.abort();
     }
     if (clock.monotonic() - this.#listedAt >= this.#relistMs) this.#from = undefined;
     const livedMs = clock.monotonic() - startedAt;
-    if (livedMs < SHORTEST_WATCH_MS)
+    if (state || livedMs < SHORTEST_WATCH_MS)
       throw new KubeError(
         'ERR_KUBE_SERVER',
         `watch ${this.#resource.plural}: the server ended it after ${Math.round(livedMs)} ms.`,
@@ -215,16 +201,38 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#heard();
   }
 
-  #take({ type, object }: WatchEvent<T>): void {
-    const { resourceVersion } = object.metadata;
+  #replace(found: Map<string, T>, resourceVersion: string | undefined): void {
+    const { clock, random } = this.#options;
+    const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
+    for (const key of this.#items.keys()) if (!found.has(key)) changed.add(key);
+    this.#items = found;
+    this.#from = resourceVersion;
+    this.version = resourceVersion;
+    this.#listedAt = clock.monotonic();
+    this.#relistMs = RELIST_MS * (1 + random() / 10);
+    this.#well();
+    if (!this.isSynced || changed.size > 0) this.#changes.announce(changed);
+    this.isSynced = true;
+    this.#settleSynced?.resolve();
+    this.#options.onState?.();
+  }
+
+  #take(event: WatchEvent<T>): void {
+    const { resourceVersion } = event.object.metadata;
     this.#from = resourceVersion ?? this.#from;
     this.version = resourceVersion ?? this.version;
     this.#heard();
-    if (type === 'BOOKMARK') return;
+    if (event.type === 'BOOKMARK') return;
+    this.#changes.announce([this.#change(this.#items, event)]);
+  }
+
+  /** Returns the key of the object. */
+  #change(items: Map<string, T>, { type, object }: WatchEvent<T>): string {
+    const { keep = (one: T) => one } = this.#options;
     const key = keyOf(refOf(object));
-    if (type === 'DELETED') this.#items.delete(key);
-    else this.#items.set(key, this.#options.keep ? this.#options.keep(object) : object);
-    this.#changes.announce([key]);
+    if (type === 'DELETED') items.delete(key);
+    else items.set(key, keep(object));
+    return key;
   }
 
   #heard(): void {

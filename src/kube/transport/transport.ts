@@ -58,6 +58,11 @@ export class Transport {
     this.#pace = new Pace({ clock, most, limited });
   }
 
+  /** For the whole exchange of a request, and for the response head of a watch. */
+  get deadlineMs(): number {
+    return this.#options.deadlineMs;
+  }
+
   /** The decoded body of a 2xx; throws KubeError for any other status. */
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
     using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
