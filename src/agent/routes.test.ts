@@ -442,7 +442,7 @@ describe('shared informers', () => {
     try {
       await drive(clock, () => api.watches > 0 && views.every(({ synced }) => synced));
       await drive(clock, () => api.watches === 1);
-      assert.equal(api.requests.count({ verb: 'list', resource: 'mappings' }), 1);
+      assert.equal(api.requests.count({ verb: 'watch', resource: 'mappings' }), 1);
       for (const view of views) view[Symbol.dispose]();
       await drive(clock, () => api.watches === 0);
     } finally {

@@ -6,16 +6,16 @@ const ROOTS = { name: 'roots', namespace: NAMESPACE };
 const BUNDLE = 'toy.test:root:first';
 
 describe('a resync of the composed agent', () => {
-  it('lists the ConfigMap of the roots again', async () => {
+  it('reads the ConfigMap of the roots again', async () => {
     await using world = await AgentWorld.start();
     world.api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ROOTS, data: {} });
     world.mesh.configMap = ROOTS;
     world.run();
     await world.untilReady();
-    await listedOnceMore(world, 'configmaps');
+    await readOnceMore(world, 'configmaps');
   });
 
-  it('lists the ClusterTrustBundle of the roots again', async () => {
+  it('reads the ClusterTrustBundle of the roots again', async () => {
     await using world = await AgentWorld.start();
     world.api.serveTrustBundles('v1');
     const spec = { signerName: 'toy.test/root', trustBundle: world.mesh.ca.root.pem };
@@ -24,14 +24,14 @@ describe('a resync of the composed agent', () => {
     world.mesh.trustBundle = BUNDLE;
     world.run();
     await world.untilReady();
-    await listedOnceMore(world, 'clustertrustbundles');
+    await readOnceMore(world, 'clustertrustbundles');
   });
 });
 
-async function listedOnceMore(world: AgentWorld, resource: string): Promise<void> {
-  const lists = () => world.api.requests.count({ verb: 'list', resource });
-  await world.until('the first list', () => lists() === 1);
+async function readOnceMore(world: AgentWorld, resource: string): Promise<void> {
+  const watches = () => world.api.requests.count({ verb: 'watch', resource });
+  await world.until('the first watch', () => watches() === 1);
   world.agent?.resync();
-  await world.until('the list of the resync', () => lists() > 1);
-  assert.equal(lists(), 2);
+  await world.until('the watch of the resync', () => watches() > 1);
+  assert.equal(watches(), 2);
 }

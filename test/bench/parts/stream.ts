@@ -24,8 +24,10 @@ const methods = {
     const stream = Buffer.from(lines.join(''));
     const list = { apiVersion: 'v1', kind: 'SecretList', metadata: { resourceVersion: '1' }, items: [] };
     const server = createServer((request, response) => {
-      response.writeHead(200, { 'content-type': 'application/json' });
-      if (new URL(request.url ?? '', 'http://here').searchParams.get('watch')) response.write(stream);
+      const query = new URL(request.url ?? '', 'http://here').searchParams;
+      // Like a server that does not begin watches with the state.
+      response.writeHead(query.has('sendInitialEvents') ? 422 : 200, { 'content-type': 'application/json' });
+      if (query.has('watch') && !query.has('sendInitialEvents')) response.write(stream);
       else response.end(JSON.stringify(list));
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
