@@ -137,7 +137,6 @@ class Client implements Kube {
         return yield* this.#watchWithState<T>(resource, selection, signal);
       } catch (error) {
         if (!isRefusalOfState(error)) throw error;
-        this.#sendsState = false;
       }
     }
     if (resourceVersion === undefined) {
@@ -145,6 +144,8 @@ class Client implements Kube {
         for (const object of page.items) yield { type: 'ADDED', object };
         resourceVersion = page.resourceVersion;
       }
+      // The list was accepted: the parameters for the state were refused, and not the selection.
+      this.#sendsState = false;
       const metadata = { resourceVersion, annotations: { [END_OF_STATE]: 'true' } };
       yield { type: 'BOOKMARK', object: { metadata } as unknown as T };
     }

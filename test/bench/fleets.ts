@@ -70,6 +70,12 @@ export class Fleets implements AsyncDisposable {
     return this.world(this.#missing === undefined ? 'kube-apiserver' : 'sandbox');
   }
 
+  /** Not shared; with these flags of kube-apiserver in addition. */
+  apart(flags: readonly string[]): Promise<World> {
+    if (this.#missing !== undefined) return Promise.reject(new Missing(this.#missing));
+    return startWorld('kube-apiserver', flags);
+  }
+
   get missing(): string | undefined {
     return this.#missing;
   }
@@ -81,12 +87,12 @@ export class Fleets implements AsyncDisposable {
   }
 }
 
-async function startWorld(kind: ApiKind): Promise<World> {
+async function startWorld(kind: ApiKind, flags: readonly string[] = []): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-bench-'));
   const ca = startPart<Ca>('ca');
   const caInfo = await ca.call('start', undefined);
   const definition = parse(await readFile(join(ROOT, 'deploy/crd/meshcertificate.yaml'), 'utf8')) as KubeObject;
-  const server = kind === 'kube-apiserver' ? await real(definition) : await played(definition);
+  const server = kind === 'kube-apiserver' ? await real(definition, flags) : await played(definition);
   const kubeconfigFile = join(dir, 'kubeconfig');
   await writeFile(kubeconfigFile, server.kubeconfig, { mode: 0o600 });
   const kube = connect({ kubeconfigText: server.kubeconfig, userAgent: 'bench' });
@@ -182,8 +188,8 @@ async function played(definition: KubeObject): Promise<Server> {
 /** Large enough that the audit log is never rotated while it is read. */
 const UNTURNED_LOG_MB = 4096;
 
-async function real(definition: KubeObject): Promise<Server> {
-  const server = await startKubeApiserver({ args: [`--audit-log-maxsize=${UNTURNED_LOG_MB}`] });
+async function real(definition: KubeObject, flags: readonly string[]): Promise<Server> {
+  const server = await startKubeApiserver({ args: [`--audit-log-maxsize=${UNTURNED_LOG_MB}`, ...flags] });
   await prepareCluster(server, {});
   await server.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition);
   const path = '/apis/meshcert.dev/v1alpha1/meshcertificates';

@@ -15,6 +15,7 @@ import { mass } from './scenarios/mass.ts';
 import { memory } from './scenarios/memory.ts';
 import { micro } from './scenarios/micro.ts';
 import { node } from './scenarios/node.ts';
+import { outage } from './scenarios/outage.ts';
 import { push } from './scenarios/push.ts';
 import { shards } from './scenarios/shards.ts';
 import { spiffeHelper } from './scenarios/spiffe-helper.ts';
@@ -27,6 +28,7 @@ const SCENARIOS: readonly Scenario[] = [
   first,
   certManager,
   mass,
+  outage,
   node,
   start,
   push,
@@ -47,6 +49,7 @@ const DEFAULT: Sizes = {
   consulRounds: 3,
   dueSandbox: 0,
   awayMs: 60_000,
+  outage: 200,
   rounds: 3,
   pushes: 500,
   idleSeconds: 30,
@@ -65,6 +68,7 @@ const QUICK: Sizes = {
   consulRounds: 1,
   dueSandbox: 0,
   awayMs: 5_000,
+  outage: 20,
   rounds: 2,
   pushes: 20,
   idleSeconds: 5,
@@ -82,6 +86,7 @@ const FULL: Sizes = {
   consulRounds: 10,
   dueSandbox: 10_000,
   awayMs: 3_600_000,
+  outage: 1_000,
   rounds: 5,
   pushes: 1000,
   idleSeconds: 120,

@@ -52,6 +52,8 @@ export interface Sizes {
   readonly dueSandbox: number;
   /** How long the API server is away, in `mass`. */
   readonly awayMs: number;
+  /** Publications whose way to the API server breaks, with `--observe names`. */
+  readonly outage: number;
   readonly rounds: number;
   readonly pushes: number;
   readonly idleSeconds: number;

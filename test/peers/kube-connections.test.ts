@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { createServer, request, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
@@ -118,6 +119,27 @@ describe('connections to kube-apiserver', { timeout: 300_000 }, () => {
       assert.equal(error.code, 'ERR_KUBE_UNREACHABLE');
       return /no answer to a PING within 15 s/.test(error.message);
     });
+    assert.equal(await kube.get(ref('absent')), undefined);
+  });
+
+  it('trust the CA that the file of the kubeconfig has now', async (test) => {
+    const server = await started(test);
+    const clock = new FakeClock();
+    const kubeconfigText = JSON.stringify({
+      ...JSON.parse(await kubeconfigOf(server)),
+      clusters: [{ name: 'real', cluster: { server: server.url, 'certificate-authority': server.caFile } }],
+    });
+    const kube = connect({ kubeconfigText, userAgent: 'test', clock });
+    test.after(() => kube.close());
+    assert.equal(await kube.get(ref('absent')), undefined);
+    const before = await readFile(server.caFile, 'utf8');
+    await server.kill();
+    // The server makes new ones.
+    await Promise.all(['apiserver.crt', 'apiserver.key'].map((name) => rm(join(server.dir, name))));
+    await server.restart();
+    assert.notEqual(await readFile(server.caFile, 'utf8'), before);
+    await assert.rejects(kube.get(ref('absent')), { code: 'ERR_KUBE_UNREACHABLE' });
+    await clock.advance(10_001);
     assert.equal(await kube.get(ref('absent')), undefined);
   });
 

@@ -137,7 +137,7 @@ export function errorFromSize({ verb, object }: RequestContext, most: number): K
 
 /** Our own errors have no code; those of Node may quote data from the other side. */
 function whyOf(cause: unknown): string {
-  if (cause instanceof SyntaxError) return 'the answer is not JSON';
+  if (cause instanceof SyntaxError) return 'the answer is not JSON, or was cut';
   const { code, message } = cause as NodeJS.ErrnoException;
   if (code === undefined) return message ?? 'the connection failed';
   return localCause(`${code} ${message}`) ?? code;

@@ -8,6 +8,8 @@ export interface TcpProxy extends AsyncDisposable {
   openTo(port: number): number;
   /** From now on no data passes on the open connections, in either direction; neither side closes them. */
   stall(): void;
+  /** Ends the open connections. */
+  cut(): void;
 }
 
 /**
@@ -28,7 +30,11 @@ export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
     upstream.pipe(client);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const cut = () => {
+    for (const pair of pairs) for (const socket of pair) socket.destroy();
+  };
   return {
+    cut,
     port: (server.address() as AddressInfo).port,
     get open() {
       return pairs.size;
@@ -44,7 +50,7 @@ export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
       }
     },
     async [Symbol.asyncDispose]() {
-      for (const pair of pairs) for (const socket of pair) socket.destroy();
+      cut();
       await new Promise((resolve) => server.close(resolve));
     },
   };
