@@ -11,6 +11,19 @@ const GATEWAYS = [emissary];
 
 const signal = new AbortController().signal;
 
+/** Writes that take no time, in the order in which they were admitted. */
+function recording(gap: BatchGap) {
+  const order: string[] = [];
+  const write = (side: 'secret' | 'gateway') => {
+    const before = side === 'secret' ? gap.beforeSecret(signal) : gap.beforeGateway('emissary', signal);
+    void before.then((turn) => {
+      order.push(side);
+      turn[Symbol.dispose]();
+    });
+  };
+  return { order, write };
+}
+
 describe('the batch gap', () => {
   it('lets writes of one side run together and at once', async () => {
     const gap = new BatchGap(new FakeClock(), GATEWAYS);
@@ -37,43 +50,64 @@ describe('the batch gap', () => {
     (await gateway)[Symbol.dispose]();
   });
 
-  it('serves a waiting side before later writes of the other', async () => {
+  it('serves a Secret that waits before later objects of the gateway', async () => {
     const clock = new FakeClock();
     const gap = new BatchGap(clock, GATEWAYS);
-    const first = await gap.beforeSecret(signal);
-    const order: string[] = [];
-    const gateway = gap.beforeGateway('emissary', signal).then((turn) => {
-      order.push('gateway');
-      turn[Symbol.dispose]();
-    });
-    const later = gap.beforeSecret(signal).then((turn) => {
-      order.push('secret');
-      turn[Symbol.dispose]();
-    });
+    const first = await gap.beforeGateway('emissary', signal);
+    const { order, write } = recording(gap);
+    write('secret');
+    write('gateway');
     first[Symbol.dispose]();
     await clock.advance(SPACING_MS);
+    assert.deepEqual(order, ['secret']);
     await clock.advance(SPACING_MS);
-    await Promise.all([gateway, later]);
-    assert.deepEqual(order, ['gateway', 'secret']);
+    assert.deepEqual(order, ['secret', 'gateway']);
   });
 
   it('serves all waiting writes of a side in one turn, whatever their order in the queue', async () => {
     const clock = new FakeClock();
     const gap = new BatchGap(clock, GATEWAYS);
-    const first = await gap.beforeSecret(signal);
-    const order: string[] = [];
-    const turns = Array.from({ length: 100 }, (_, n) => {
-      const side = n % 2 === 0 ? 'gateway' : 'secret';
-      const before = side === 'gateway' ? gap.beforeGateway('emissary', signal) : gap.beforeSecret(signal);
-      return before.then((turn) => {
-        order.push(side);
-        turn[Symbol.dispose]();
-      });
-    });
+    const first = await gap.beforeGateway('emissary', signal);
+    const { order, write } = recording(gap);
+    for (let n = 0; n < 50; n++) {
+      write('secret');
+      write('gateway');
+    }
     first[Symbol.dispose]();
     await clock.advance(2 * SPACING_MS);
-    await Promise.all(turns);
-    assert.deepEqual(order, [...Array(50).fill('gateway'), ...Array(50).fill('secret')]);
+    assert.deepEqual(order, [...Array(50).fill('secret'), ...Array(50).fill('gateway')]);
+  });
+
+  it('lets further Secrets go while objects of the gateway wait for the gap after theirs', async () => {
+    const clock = new FakeClock();
+    const gap = new BatchGap(clock, GATEWAYS);
+    const { order, write } = recording(gap);
+    for (let n = 0; n < 3; n++) {
+      write('secret');
+      await settle();
+      write('gateway');
+      await clock.advance(SPACING_MS - 1);
+    }
+    assert.deepEqual(order, ['secret', 'secret', 'secret']);
+    await clock.advance(1);
+    assert.deepEqual(order.slice(3), ['gateway', 'gateway', 'gateway']);
+  });
+
+  it('lets Secrets go first no longer than five seconds', async () => {
+    const clock = new FakeClock();
+    const gap = new BatchGap(clock, GATEWAYS);
+    const { order, write } = recording(gap);
+    write('secret');
+    await settle();
+    write('gateway');
+    for (let n = 0; n < 4; n++) {
+      await clock.advance(1_666);
+      write('secret');
+    }
+    assert.deepEqual(order, ['secret', 'secret', 'secret', 'secret']);
+    await clock.advance(SPACING_MS);
+    await clock.advance(SPACING_MS);
+    assert.deepEqual(order.slice(4), ['gateway', 'secret']);
   });
 
   it('forgets a waiter that gave up', async () => {

@@ -12,10 +12,21 @@ const TOLD_TO_MS = 1_000;
 /** The part of a gateway that is used here. */
 type Spaced = Pick<Gateway, 'kind' | 'resources' | 'batchGapMs'>;
 
+interface WaitingWrite {
+  readonly side: Side;
+  /** When it began to wait, on the monotonic clock. */
+  readonly since: number;
+}
+
+/** Longer than the Secrets of a few hundred MeshCertificates that begin together take. */
+const OTHERS_FIRST_MS = 5_000;
+
 /**
  * Separates writes of Secrets and of gateways' own objects by the gap that the gateways need. Writes of one side run
- * together; all waiting writes of a side go before later writes of the other. One instance for each namespace that
- * gateways read Secrets from.
+ * together, and all waiting writes of a side go before later writes of the other. One exception: the objects of a
+ * gateway, which wait for the gap after their Secrets in any case, let further Secrets go first for some seconds.
+ * Otherwise the Secrets of MeshCertificates that begin together would wait for two more gaps, once the first of them is
+ * written. One instance for each namespace that gateways read Secrets from.
  */
 export class BatchGap {
   readonly #clock: Clock;
@@ -24,7 +35,7 @@ export class BatchGap {
   #side: Side | undefined;
   #active = 0;
   #endedAt = Number.NEGATIVE_INFINITY;
-  readonly #waiting: WaitingList<Side, Disposable>;
+  readonly #waiting: WaitingList<WaitingWrite, Disposable>;
 
   /** `gapMs` replaces the gateways' own gaps, except for gateways that need none. */
   constructor(clock: Clock, gateways: readonly Spaced[], gapMs?: number | undefined) {
@@ -36,7 +47,7 @@ export class BatchGap {
 
   /** Resolves when a Secret may be written. Dispose the turn after the response to the write. */
   beforeSecret(signal: AbortSignal): Promise<Disposable> {
-    return this.#waiting.join('secret', signal);
+    return this.#join('secret', signal);
   }
 
   /**
@@ -44,7 +55,11 @@ export class BatchGap {
    */
   beforeGateway(kind: string, signal: AbortSignal): Promise<Disposable> {
     const isSpaced = this.#gateways.some((gateway) => gateway.kind === kind);
-    return isSpaced ? this.#waiting.join('gateway', signal) : Promise.resolve(FREE);
+    return isSpaced ? this.#join('gateway', signal) : Promise.resolve(FREE);
+  }
+
+  #join(side: Side, signal: AbortSignal): Promise<Disposable> {
+    return this.#waiting.join({ side, since: this.#clock.monotonic() }, signal);
   }
 
   /**
@@ -84,17 +99,25 @@ export class BatchGap {
     });
   }
 
-  #admit(waiting: Iterable<Waiting<Side, Disposable>>): number | undefined {
+  #admit(waiting: Iterable<Waiting<WaitingWrite, Disposable>>): number | undefined {
     const [next] = waiting;
-    if (next && this.#side !== next.about) {
+    if (!next) return undefined;
+    const { side, since } = next.about;
+    if (this.#side !== side) {
+      const now = this.#clock.monotonic();
+      if (this.#side === 'secret' && now < since + OTHERS_FIRST_MS) this.#admitAll(waiting);
       if (this.#active > 0) return undefined;
-      const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
+      const left = this.#endedAt + this.#gapMs - now;
       if (left > 0) return left;
-      this.#side = next.about;
+      this.#side = side;
     }
-    // All waiting writes of this side, also those behind the other side: each change of sides costs everyone the gap.
-    for (const { about, admit } of waiting) if (about === this.#side) admit(this.#turn());
+    this.#admitAll(waiting);
     return undefined;
+  }
+
+  /** All waiting writes of this side, also those behind the other side: each change of sides costs everyone the gap. */
+  #admitAll(waiting: Iterable<Waiting<WaitingWrite, Disposable>>): void {
+    for (const { about, admit } of waiting) if (about.side === this.#side) admit(this.#turn());
   }
 }
 
