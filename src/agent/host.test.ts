@@ -102,6 +102,22 @@ describe('the host of an adapter', () => {
     assert.match(await host(ANY, undefined, { ...ALLOW_ANY, audiences: [audience] }).token(request, signal), /^eyJ/);
   });
 
+  it('judges a token from a file once for all who need it at the same time', async () => {
+    const token = api.tokenFor({ name: 'gateway', namespace: 'default' }, 600, 'consul');
+    const file = join(dir, 'many');
+    await writeFile(file, token);
+    const share = sharing();
+    const asked = () => api.requests.count({ verb: 'get', resource: '' });
+    const before = asked();
+    const tokens = await Promise.all(
+      Array.from({ length: 10 }, () => host([dir], share).token({ ...TO_CA, audience: 'consul', file }, signal)),
+    );
+    assert.ok(tokens.every((one) => one === token));
+    assert.equal(asked(), before + 1);
+    await host([dir], share).token({ ...TO_CA, audience: 'consul', file }, signal);
+    assert.equal(asked(), before + 2);
+  });
+
   it('sends no token from a file that opens the Kubernetes API where a resource names the file, unless that is allowed', async () => {
     const audience = 'https://kubernetes.default.svc.cluster.local';
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { following, type LatestSource, LatestValue, type ReportStale } from '../async/latest-value.ts';
@@ -87,8 +88,14 @@ class AdapterHost implements Host {
       permit(file, filesBelow);
       const token = await tokenFile(file, filesBelow);
       if (filesBelow !== ANY && token !== this.#harmless && !allowsAudience(token, allow)) {
-        await requireHarmless(kube, `the token in ${file}`, token, undefined, signal);
-        this.#harmless = token;
+        const judge = () =>
+          new Minting(async (stop) => {
+            await requireHarmless(kube, `the token in ${file}`, token, undefined, stop);
+            return token;
+          });
+        const digest = createHash('sha256').update(token).digest('base64');
+        using held = this.share(`token ${file} ${digest}`, judge);
+        this.#harmless = await held.value.token(signal);
       }
       return token;
     }
@@ -269,7 +276,7 @@ async function* partOf<T>(
   }
 }
 
-/** One token for all equal requests while it is made; after disposal, no further request receives it. */
+/** One token for all equal requests while it is made or judged; after disposal, no further request receives it. */
 class Minting implements Disposable {
   readonly #stop = new AbortController();
   readonly #minted: Promise<string>;
