@@ -42,8 +42,11 @@ const SCENARIOS: readonly Scenario[] = [
 
 const DEFAULT: Sizes = {
   due: 1000,
-  first: [500, 2000],
-  certManager: 2000,
+  first: [100, 500, 2000],
+  certManager: [
+    ['names', 500],
+    ['labels', 2000],
+  ],
   helpers: [1, 10],
   helperSeconds: 40,
   consulRounds: 3,
@@ -62,7 +65,7 @@ const DEFAULT: Sizes = {
 const QUICK: Sizes = {
   due: 200,
   first: [100],
-  certManager: 50,
+  certManager: [['names', 50]],
   helpers: [1],
   helperSeconds: 25,
   consulRounds: 1,
@@ -80,7 +83,7 @@ const QUICK: Sizes = {
 };
 const FULL: Sizes = {
   ...DEFAULT,
-  first: [500, 2000, 10_000],
+  first: [100, 500, 2000, 10_000],
   helpers: [1, 10, 30],
   helperSeconds: 60,
   consulRounds: 10,

@@ -46,8 +46,8 @@ export interface Sizes {
   readonly due: number;
   /** The numbers of MeshCertificates that exist before the agent starts for the first time. */
   readonly first: readonly number[];
-  /** MeshCertificates, and Certificates of cert-manager. */
-  readonly certManager: number;
+  /** What the agent watches, and the number of MeshCertificates and of Certificates of cert-manager. */
+  readonly certManager: readonly (readonly ['names' | 'labels', number])[];
   /** The number due at once on the sandbox in addition; 0: none. */
   readonly dueSandbox: number;
   /** How long the API server is away, in `mass`. */
