@@ -7,6 +7,7 @@ import { onlyNamed, RESOURCES, resourceOf } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Runtime } from '../mesh/log.ts';
 import {
+  isKindOf,
   type KubeObject,
   keyOf,
   MANAGED_BY_LABEL,
@@ -416,13 +417,14 @@ export interface ObjectWatcher extends Pick<Watcher, 'recovered'> {
 export interface ObjectInformerOptions extends Runtime {
   readonly kube: Kube;
   /**
-   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind and
-   * namespace scope, for a Role that may list; an object without our label is then found only by writing.
+   * `names`: one watch for each Secret and ConfigMap, which a Role with `resourceNames` allows, and one for each of the
+   * gateways' kinds and namespaces. `labels`: one watch for each kind and namespace scope, for a Role that may list; an
+   * object without our label is then found only by writing.
    */
   readonly by: 'names' | 'labels';
   /** With `labels`: the namespaces to watch; `ANY`: all of them with one watch. */
   readonly namespaces: Allowed;
-  /** Kinds of gateways that are not built in. */
+  /** The kinds of the gateways, which every Role of the agent may list. */
   readonly kinds: readonly Resource[];
   /** Called with each object as it was listed or changed, including the parts that are not stored. */
   readonly seen: (object: KubeObject) => void;
@@ -459,7 +461,7 @@ export class ObjectInformer {
     const { by, namespaces, kinds } = this.#options;
     const { namespace, name } = ref;
     const resource = resourceOf(ref, kinds);
-    if (by === 'names') return { resource, namespace, name };
+    if (by === 'names') return kinds.some(isKindOf(ref)) ? { resource, namespace } : { resource, namespace, name };
     const labelSelector = `${MANAGED_BY_LABEL}=meshcert`;
     return { resource, namespace: namespaces === ANY ? undefined : namespace, labelSelector };
   }
