@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { drive } from '../../test/support/drive.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
+import { EMISSARY_RESOURCES } from '../gateway/emissary/config.ts';
 import { connect } from '../kube/client.ts';
 import { silentLog } from '../mesh/log.ts';
 import { MANAGED_BY_LABEL, type ObjectRef } from '../objects/objects.ts';
@@ -48,6 +49,41 @@ describe('object informers', () => {
       }
     });
   }
+
+  it('by names open one watch for each Secret, and one for all TLSContexts of a namespace', async () => {
+    const clock = new FakeClock();
+    const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
+    const kinds = Object.values(EMISSARY_RESOURCES);
+    const observer = new ObjectInformer({
+      ...{ kube, clock, random: () => 0.5, log: silentLog, by: 'names', ...NO_OTHERS },
+      kinds,
+    });
+    const { apiVersion, kind } = EMISSARY_RESOURCES.tlsContexts;
+    const context = (name: string) => ({ apiVersion, kind, namespace: 'emissary', name });
+    const changes = ['a', 'b', 'c'].map(() => 0);
+    const views = ['a', 'b', 'c'].map((name, index) =>
+      observer.observe([secret(name), context(name)], {
+        changed: () => {
+          changes[index] = (changes[index] ?? 0) + 1;
+        },
+      }),
+    );
+    try {
+      await drive(clock, () => views.every(({ synced }) => synced));
+      assert.equal(api.requests.count({ verb: 'watch', resource: 'secrets' }), 3);
+      assert.equal(api.requests.count({ verb: 'watch', resource: 'tlscontexts' }), 1);
+      const before = [...changes];
+      const metadata = { name: 'b', namespace: 'emissary' };
+      api.put({ apiVersion, kind, metadata, spec: { secret: 'b' } });
+      await drive(clock, () => changes[1] !== before[1], { what: 'the change' });
+      assert.deepEqual([changes[0], changes[2]], [before[0], before[2]]);
+    } finally {
+      for (const view of views) view[Symbol.dispose]();
+      kube.close();
+      await api.stop();
+    }
+  });
 
   for (const meddles of [false, true]) {
     it(`tell no write of our own${meddles ? ', but that of another client in between' : ''}`, async () => {
