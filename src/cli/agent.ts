@@ -76,7 +76,7 @@ const flags = {
     .helpGroup(WHICH),
   observe: choice(
     '--observe <how>',
-    'names: one watch for each object; a Role with resourceNames is enough. labels: one watch for all objects; needs a ' +
+    'names: one watch for each Secret; a Role with resourceNames is enough. labels: one watch for all objects; needs a ' +
       'Role that may read every Secret',
     ['names', 'labels'],
     'names',
