@@ -117,7 +117,7 @@ function homeOf(snapshot: OnboardSnapshot, findings: Findings, kinds: readonly G
   throw new OnboardError('ERR_ONBOARD_WHICH_GATEWAY', message);
 }
 
-/** Every object that is released or deleted, in order. Ends in a newline. */
+/** Every object that is released or deleted, in order, and what a release can cost. Ends in a newline. */
 export function showOffPlan({ leaving, grants }: OffboardPlan): string {
   const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, standIns, objects, secrets }) => [
     `  MeshCertificate ${namespace}/${name}`,
@@ -134,7 +134,10 @@ export function showOffPlan({ leaving, grants }: OffboardPlan): string {
     ...grants.steps.map(({ action, object }) => `  ${action.padEnd(VERB_WIDTH)}${describe(refOf(object))}`),
     ...grants.left.map(({ object, why }) => `  ${'keep'.padEnd(VERB_WIDTH)}${describe(refOf(object))}: ${why}`),
   ];
-  return `Plan\n${[...lines, ...agent].map(printable).join('\n')}\n`;
+  const wordings = leaving.flatMap(({ releases }) => releases.map(({ gateway }) => gateway.onboarding.wording));
+  const costs = [...new Set(wordings.map(({ cost }) => `  ${cost}\n`))];
+  const cost = costs.length === 0 ? '' : `\nWhat a release can cost\n${costs.join('')}`;
+  return `Plan\n${[...lines, ...agent].map(printable).join('\n')}\n${cost}`;
 }
 
 const whyKept = (certificate: KubeObject | undefined): string =>

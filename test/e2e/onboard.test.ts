@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
+import { carryOutOff, lookAndPlanOff, showOffPlan } from '../../src/onboard/offboard.ts';
 import { carryOut, checkOnServer, isNothing, leftBehind, lookAndPlan } from '../../src/onboard/onboard.ts';
 import { bare } from '../../src/onboard/snapshot.ts';
 import { OnboardWorld, type WorldMesh } from '../support/onboard-world.ts';
@@ -152,6 +152,7 @@ describe('offboarding', () => {
     await onboarded(world);
     world.cluster.api.requests.reset();
     const plan = await world.through(lookAndPlanOff(world.offOptions()), 'the plan');
+    assert.match(showOffPlan(plan), /\n\nWhat a release can cost\n {2}Emissary changes [^\n]+ quiet hour\.\n$/);
     await world.through(carryOutOff(plan, world.offOptions()), 'the way out');
     assert.deepEqual(bare(await world.mapping('istio')), before.istio);
     assert.deepEqual(bare(await world.mapping('linkerd')), before.linkerd);
@@ -169,6 +170,7 @@ describe('offboarding', () => {
     );
     const nothing = await world.through(lookAndPlanOff(world.offOptions()), 'the plan');
     assert.deepEqual([nothing.leaving, nothing.grants], [[], { steps: [], left: [] }]);
+    assert.ok(!showOffPlan(nothing).includes('can cost'));
   });
 
   it('deletes the Secrets too if deletionPolicy is Delete, after the contexts', async () => {
