@@ -10,7 +10,7 @@ import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Runtime } from '../mesh/log.ts';
 import type { KubeObject } from '../objects/objects.ts';
-import type { Leadership } from './election.ts';
+import { type Leadership, leadsSomething } from './election.ts';
 import { Informer, ObjectInformer, type ObjectInformerOptions } from './informers.ts';
 import { Reconcilers } from './reconcilers.ts';
 import { Reporter, type Sink } from './reporter.ts';
@@ -119,7 +119,7 @@ export class Agent {
         {
           clock,
           log,
-          leads: () => leadership.leases.length === 0 || leadership.leases.some(({ isHeld }) => isHeld),
+          leads: () => leadsSomething(leadership),
           resync: () => this.resync(),
         },
         either,

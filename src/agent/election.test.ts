@@ -5,7 +5,14 @@ import { drive } from '../../test/support/drive.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { connect } from '../kube/client.ts';
 import { silentLog } from '../mesh/log.ts';
-import { LeaseLeadership } from './election.ts';
+import { alone, LeaseLeadership, leadsSomething } from './election.ts';
+
+it('something is led without an election, or while a Lease is held', () => {
+  const lease = (isHeld: boolean) => ({ name: 'meshcert', isHeld });
+  assert.equal(leadsSomething(alone), true);
+  assert.equal(leadsSomething({ ...alone, leases: [lease(false), lease(true)] }), true);
+  assert.equal(leadsSomething({ ...alone, leases: [lease(false)] }), false);
+});
 
 describe('an election for four shards', () => {
   it('shares them between two replicas, and gives all to the one that is left', async () => {

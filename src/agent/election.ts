@@ -17,6 +17,10 @@ export interface Leadership {
   readonly leases: readonly { readonly name: string; readonly isHeld: boolean }[];
 }
 
+/** Whether this process may write anything; without an election it may. */
+export const leadsSomething = ({ leases }: Leadership): boolean =>
+  leases.length === 0 || leases.some(({ isHeld }) => isHeld);
+
 /** One process, no election: a one-shot run, a dry run, a sidecar that owns its publication alone. */
 export const alone: Leadership = {
   leads: () => true,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -197,6 +197,26 @@ describe('a user who may create a MeshCertificate', () => {
       });
     }
   }
+
+  it('does not get a certificate published to which a symlink leads out of --files-below', async () => {
+    const directory = join(scratch, 'links');
+    await mkdir(directory);
+    for (const name of ['tls.crt', 'tls.key', 'ca.crt'])
+      await symlink(join(attacker.directory, name), join(directory, name));
+    const mine = certificate('mine', 'team-a', { file: { directory } });
+    const flags = (below: string) => [
+      '-n',
+      'team-a',
+      '--observe',
+      'labels',
+      '--files-below',
+      below,
+      '--allow-address',
+      `file:${directory}`,
+    ];
+    assert.match((await run([mine], flags(directory), degraded)) ?? '', /^ERR_[A-Z_]+: .* is a symlink to .*not below/);
+    assert.equal(await run([mine], flags(scratch), degraded), 'it was published');
+  });
 
   it('does not get a handshake with an upstream of their choice by a Mapping, where addresses are listed', async () => {
     const { port, directory } = attacker;
