@@ -79,8 +79,8 @@ class Client implements Kube {
   readonly #transport: Transport;
   readonly #kinds: readonly Resource[];
   readonly #clock: Clock;
-  /** Watches can begin with the state; assumed until the server refuses it. */
-  #sendsState = true;
+  /** The plurals of which watches do not begin with the state; assumed of none until the server refuses it. */
+  readonly #withoutState = new Set<string>();
 
   /** `kinds`: those of gateways that are not built in. */
   constructor(transport: Transport, kinds: readonly Resource[], clock: Clock) {
@@ -132,11 +132,16 @@ class Client implements Kube {
     signal: AbortSignal = new AbortController().signal,
   ): AsyncGenerator<WatchEvent<T>> {
     let { resourceVersion } = selection;
-    if (resourceVersion === undefined && this.#sendsState) {
+    if (resourceVersion === undefined && !this.#withoutState.has(resource.plural)) {
+      let isOpen = false;
+      const opened = () => {
+        isOpen = true;
+        selection.opened?.();
+      };
       try {
-        return yield* this.#watchWithState<T>(resource, selection, signal);
+        return yield* this.#watchWithState<T>(resource, { ...selection, opened }, signal);
       } catch (error) {
-        if (!isRefusalOfState(error)) throw error;
+        if (isOpen || !isRefusalOfState(error)) throw error;
       }
     }
     if (resourceVersion === undefined) {
@@ -145,7 +150,7 @@ class Client implements Kube {
         resourceVersion = page.resourceVersion;
       }
       // The list was accepted: the parameters for the state were refused, and not the selection.
-      this.#sendsState = false;
+      this.#withoutState.add(resource.plural);
       const metadata = { resourceVersion, annotations: { [END_OF_STATE]: 'true' } };
       yield { type: 'BOOKMARK', object: { metadata } as unknown as T };
     }
@@ -159,19 +164,23 @@ class Client implements Kube {
     parent: AbortSignal,
   ): AsyncGenerator<WatchEvent<T>> {
     using stream = linkedTo(parent);
-    const about = calledAll('watch', resource, selection);
-    const cancel = this.#clock.after(this.#transport.deadlineMs, () => {
-      this.#sendsState = false;
-      stream.abort(errorFromSocket(about, new Error('the state is not complete; it is listed from now on')));
-    });
-    const query = { sendInitialEvents: true, resourceVersionMatch: 'NotOlderThan' };
+    let cancel: (() => void) | undefined;
+    const opened = () => {
+      cancel = this.#clock.after(this.#transport.deadlineMs, () => {
+        this.#withoutState.add(resource.plural);
+        const late = new Error('the state is not complete; it is listed from now on');
+        stream.abort(errorFromSocket(calledAll('watch', resource, selection), late));
+      });
+      selection.opened?.();
+    };
+    const from = { sendInitialEvents: true, resourceVersionMatch: 'NotOlderThan' };
     try {
-      for await (const event of this.#stream<T>(resource, selection, query, stream.signal)) {
-        if (endsState(event)) cancel();
+      for await (const event of this.#stream<T>(resource, { ...selection, opened }, from, stream.signal)) {
+        if (endsState(event)) cancel?.();
         yield event;
       }
     } finally {
-      cancel();
+      cancel?.();
     }
   }
 

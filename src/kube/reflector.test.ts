@@ -39,6 +39,7 @@ async function rig(
   options: KubeApiOptions & {
     kubeconfig?: (api: KubeApi) => Promise<string>;
     reflect?: Partial<ReflectOptions<KubeObject>>;
+    answered?: () => void;
   } = {},
 ): Promise<Rig> {
   const api = await startKubeApi({ namespaces: ['emissary'], tls: false, ...options });
@@ -46,7 +47,7 @@ async function rig(
   const access = options.kubeconfig
     ? { kubeconfig: await options.kubeconfig(api) }
     : { kubeconfigText: api.kubeconfig() };
-  const kube = connect({ ...access, userAgent: 'reflector-test/1', clock });
+  const kube = connect({ ...access, userAgent: 'reflector-test/1', clock, answered: options.answered });
   const stop = new AbortController();
   const failures: KubeError[] = [];
   const waiting: ((failure: KubeError) => void)[] = [];
@@ -305,6 +306,50 @@ describe('a reflector', { timeout: 60_000 }, () => {
     await known('a');
   });
 
+  it('forgets no resync when more events arrived together with the one that led to it', async (test) => {
+    let resync = () => {};
+    const keep = (object: KubeObject): KubeObject => {
+      if (object.metadata.name === 'b') resync();
+      return object;
+    };
+    let states = 0;
+    const onState = () => {
+      states += 1;
+    };
+    const played = await rig(test, { reflect: { keep, onState } });
+    const { api, known, reflector } = played;
+    await reflector.synced;
+    await following(played);
+    resync = () => {
+      resync = () => {};
+      reflector.resync();
+    };
+    for (const name of ['a', 'b', 'c']) api.put(configMap(name));
+    await known('a', 'b', 'c');
+    assert.equal(states, 2);
+  });
+
+  it('asks for the state again after a watch that the server did not answer at all', async (test) => {
+    const played = await rig(test);
+    const { api, clock, failure, known, reflector } = played;
+    await reflector.synced;
+    await following(played);
+    let asked = false;
+    const met = () => {
+      asked = true;
+    };
+    const end = api.fault({ match: ({ verb }) => verb === 'watch', latencyMs: 3_600_000, met });
+    reflector.resync();
+    while (!asked) await new Promise(setImmediate);
+    await clock.advance(DEADLINE_MS);
+    assert.match((await failure()).message, /no answer within 30 s/);
+    end();
+    api.put(configMap('a'));
+    await nextAttempt(clock);
+    await known('a');
+    assert.equal(api.requests.count({ verb: 'list' }), 0);
+  });
+
   it('reads everything by its watch, without a list', async (test) => {
     const played = await rig(test, { objects: [configMap('a'), configMap('b')] });
     await played.known('a', 'b');
@@ -327,10 +372,15 @@ describe('a reflector', { timeout: 60_000 }, () => {
   });
 
   it('lists where the server begins with the state and does not complete it', async (test) => {
-    const played = await rig(test, { objects: [configMap('a')] });
+    let isAnswered = false;
+    const answered = () => {
+      isAnswered = true;
+    };
+    const played = await rig(test, { objects: [configMap('a')], answered });
     const { api, clock, failure, known, reflector } = played;
     api.stallWatches(true);
-    while (api.watches !== 1 || clock.sleeping !== 2) await new Promise(setImmediate);
+    while (!isAnswered) await new Promise(setImmediate);
+    await new Promise(setImmediate);
     await clock.advance(DEADLINE_MS);
     assert.match((await failure()).message, /the state is not complete; it is listed from now on/);
     assert.equal(reflector.isSynced, false);

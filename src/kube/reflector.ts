@@ -177,9 +177,13 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     /** What exists, until all of it was sent. */
     let state = this.#from === undefined ? new Map<string, T>() : undefined;
     try {
-      const opened = () => this.#well();
+      const opened = () => {
+        if (!state) this.#well();
+      };
       const selection = { ...this.#selection, resourceVersion: this.#from, timeoutSeconds, opened };
       for await (const event of this.#kube.watch<T>(this.#resource, selection, stream.signal)) {
+        // Of the events that arrived together, none counts after a resync.
+        stream.signal.throwIfAborted();
         watchdog.heard(event.type === 'BOOKMARK' && !state ? BOOKMARK_SILENCE_MS : undefined);
         if (!state) this.#take(event);
         else if (endsState(event)) {

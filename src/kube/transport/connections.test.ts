@@ -267,30 +267,73 @@ describe('connections over HTTP/2', { timeout: 60_000 }, () => {
     assert.equal(sessions.length, 1);
   });
 
-  it('are given up when the server does not answer in half of the time for a request', async (test) => {
-    const ca = SandboxCa.root({ name: 'API' });
-    const accepted: Socket[] = [];
-    const server = createServer((socket) => accepted.push(socket.on('error', () => undefined)));
-    await once(server.listen(0, '127.0.0.1'), 'listening');
-    const clock = new FakeClock();
-    using connections = new ApiConnections(
-      {
-        server: new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}`),
-        headers: {},
-        tls: { ca: ca.certificate.pem },
-        proxy: undefined,
-        generation: 1,
-      },
-      { clock, deadlineMs: DEADLINE_MS },
-    );
-    test.after(() => {
-      for (const socket of accepted) socket.destroy();
-      server.close();
+  it('carry as many large writes as are sent at a time', async (test) => {
+    const { connections, sessions } = await rig(test, (stream) => {
+      let size = 0;
+      stream.on('data', (piece: Buffer) => {
+        size += piece.length;
+      });
+      stream.on('end', () => {
+        stream.respond({ ':status': 200 });
+        stream.end(String(size));
+      });
     });
-    const sent = connections.send(REQUEST, new AbortController().signal);
+    const body = 'x'.repeat(1024 * 1024);
+    const { signal } = new AbortController();
+    const sent = Array.from({ length: 32 }, () =>
+      bodyOf(connections.send({ ...REQUEST, method: 'PATCH', body }, signal)),
+    );
+    for (const answer of await Promise.all(sent)) assert.equal(answer, String(body.length));
+    assert.equal(sessions.length, 1);
+  });
+
+  it('are given up when the server does not answer in half of the time for a request', async (test) => {
+    await using server = await silentServer(test);
+    const sent = server.send();
     sent.catch(() => undefined);
-    await until(() => accepted.length === 1);
-    await clock.advance(15_000);
+    await until(() => server.accepted.length === 1);
+    await server.clock.advance(15_000);
     await assert.rejects(sent, /no connection within 15 s/);
   });
+
+  it('are not waited for by a request that begins after all others have given up', async (test) => {
+    await using server = await silentServer(test);
+    for (const attempt of [1, 2]) {
+      const stop = new AbortController();
+      const both = [server.send(stop.signal), server.send(stop.signal)];
+      await until(() => server.accepted.length === attempt);
+      stop.abort(new Error('too late'));
+      for (const sent of both) await assert.rejects(sent, /too late/);
+      await until(() => server.accepted[attempt - 1]?.destroyed === true);
+    }
+  });
 });
+
+/** Accepts connections, and says nothing. */
+async function silentServer(test: TestContext) {
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => accepted.push(socket.on('error', () => undefined).resume()));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const clock = new FakeClock();
+  const connections = new ApiConnections(
+    {
+      server: new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}`),
+      headers: {},
+      tls: {},
+      proxy: undefined,
+      generation: 1,
+    },
+    { clock, deadlineMs: DEADLINE_MS },
+  );
+  test.after(() => assert.equal(clock.sleeping, 0));
+  return {
+    accepted,
+    clock,
+    send: (signal = new AbortController().signal) => connections.send(REQUEST, signal),
+    async [Symbol.asyncDispose]() {
+      connections[Symbol.dispose]();
+      for (const socket of accepted) socket.destroy();
+      await new Promise((closed) => server.close(closed));
+    },
+  };
+}

@@ -5,7 +5,7 @@ import { isIP, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../async/clock.ts';
-import { type LinkedSignal, limitedTo, unlessAborted } from '../../async/linked-signal.ts';
+import { type LinkedSignal, limitedTo, linkedTo, unlessAborted } from '../../async/linked-signal.ts';
 import type { Access } from './credentials.ts';
 import { connectThrough, errorFromSilence } from './proxy.ts';
 
@@ -30,6 +30,13 @@ interface ConnectionsOptions {
   readonly deadlineMs: number;
 }
 
+interface Opening {
+  readonly done: Promise<void>;
+  readonly stop: LinkedSignal;
+  /** Requests that need it. */
+  waiting: number;
+}
+
 /** Of a request, where it is safe to repeat it. */
 const MOST_ATTEMPTS = 3;
 
@@ -43,7 +50,7 @@ export class ApiConnections implements Disposable {
   readonly #options: ConnectionsOptions;
   readonly #end = new AbortController();
   #sessions: readonly Session[] = [];
-  #opening: Promise<void> | undefined;
+  #opening: Opening | undefined;
   /** Set once the server has not agreed to HTTP/2. */
   #agent: PlainAgent | undefined;
 
@@ -68,10 +75,7 @@ export class ApiConnections implements Disposable {
       if (this.#agent) return await this.#sendByHttp1(sent, this.#agent, signal);
       const session = this.#sessions.find(({ hasRoom }) => hasRoom);
       if (!session) {
-        this.#opening ??= this.#open().finally(() => {
-          this.#opening = undefined;
-        });
-        await unlessAborted(this.#opening, signal);
+        await this.#opened(signal);
         continue;
       }
       const isReused = session.hasAnswered;
@@ -87,14 +91,44 @@ export class ApiConnections implements Disposable {
     }
   }
 
+  /** One connection is opened for all who wait for one, for as long as anybody does. */
+  async #opened(signal: AbortSignal): Promise<void> {
+    this.#opening ??= this.#begin();
+    const opening = this.#opening;
+    opening.waiting += 1;
+    try {
+      await unlessAborted(opening.done, signal);
+    } finally {
+      opening.waiting -= 1;
+      if (opening.waiting === 0) opening.stop.abort(new Error('nobody waits for the connection any more'));
+    }
+  }
+
+  #begin(): Opening {
+    const stop = linkedTo(this.#end.signal);
+    const opening: Opening = {
+      stop,
+      waiting: 0,
+      done: this.#open(stop.signal).finally(() => {
+        stop[Symbol.dispose]();
+        if (this.#opening === opening) this.#opening = undefined;
+      }),
+    };
+    // Until the end of an opening that nobody waits for, others begin a new one.
+    stop.signal.addEventListener('abort', () => {
+      if (this.#opening === opening) this.#opening = undefined;
+    });
+    return opening;
+  }
+
   /** Adds a session, or finds that there is HTTP/1.1 only. */
-  async #open(): Promise<void> {
-    const socket = await this.#connect();
+  async #open(signal: AbortSignal): Promise<void> {
+    const socket = await this.#connect(signal, ['h2', 'http/1.1']);
     if (socket.alpnProtocol !== 'h2') {
       this.#agent ??= this.#newAgent(socket);
       return;
     }
-    using limit = this.#limit();
+    using limit = this.#limit(signal);
     const session = new Session(this.#access.server, socket, this.#options.clock, () => {
       this.#sessions = this.#sessions.filter((other) => other !== session);
     });
@@ -108,43 +142,45 @@ export class ApiConnections implements Disposable {
     }
   }
 
-  async #connect(protocols: readonly string[] = ['h2', 'http/1.1']): Promise<TLSSocket> {
-    const target = addressOf(this.#access.server);
-    const socket = await this.#throughProxy();
-    using limit = this.#limit();
-    const stream = connectTls({
-      servername: isIP(target.host) === 0 ? target.host : '',
-      ...this.#access.tls,
-      ...target,
-      ...(socket ? { socket } : {}),
-      ALPNProtocols: [...protocols],
-    });
-    const connected = new Promise<TLSSocket>((resolve, reject) => {
-      stream.once('secureConnect', () => resolve(stream));
-      stream.on('error', reject);
-      stream.once('close', () => reject(hangUp()));
-    });
+  async #connect(signal: AbortSignal, protocols: readonly string[]): Promise<TLSSocket> {
+    const { server, tls } = this.#access;
+    const target = addressOf(server);
+    const socket = await this.#throughProxy(signal);
+    using limit = this.#limit(signal);
     try {
+      const stream = connectTls({
+        ...tls,
+        servername: tls.servername ?? (isIP(target.host) === 0 ? target.host : ''),
+        ...target,
+        ...(socket ? { socket } : {}),
+        ALPNProtocols: [...protocols],
+      });
+      limit.signal.addEventListener('abort', () => stream.destroy());
+      const connected = new Promise<TLSSocket>((resolve, reject) => {
+        stream.once('secureConnect', () => resolve(stream));
+        stream.on('error', reject);
+        stream.once('close', () => reject(hangUp()));
+      });
       return await unlessAborted(connected, limit.signal);
     } catch (error) {
-      stream.destroy();
+      socket?.destroy();
       throw error;
     }
   }
 
-  async #throughProxy(): Promise<Socket | undefined> {
+  async #throughProxy(signal: AbortSignal): Promise<Socket | undefined> {
     const { server, proxy } = this.#access;
-    using limit = this.#limit();
+    using limit = this.#limit(signal);
     return proxy && (await connectThrough(proxy, addressOf(server), limit.signal));
   }
 
-  #limit(): LinkedSignal {
+  #limit(signal: AbortSignal): LinkedSignal {
     const { clock, deadlineMs } = this.#options;
     const { proxy } = this.#access;
     const limitMs = deadlineMs / 2;
     const late = () =>
       proxy ? errorFromSilence(proxy, limitMs) : new Error(`no connection within ${limitMs / 1000} s`);
-    return limitedTo(clock, limitMs, late, this.#end.signal);
+    return limitedTo(clock, limitMs, late, signal);
   }
 
   /** `first`: an open connection, which is used first. */
@@ -154,8 +190,10 @@ export class ApiConnections implements Disposable {
     const isPlain = server.protocol === 'http:';
     const agent = isPlain ? new PlainAgent(options) : new TlsAgent(options);
     if (isPlain && !proxy) return agent;
+    const { signal } = this.#end;
     const unused = first ? [first] : [];
-    const open = async () => unused.pop() ?? (isPlain ? this.#throughProxy() : this.#connect(['http/1.1']));
+    const open = async () =>
+      unused.pop() ?? (isPlain ? this.#throughProxy(signal) : this.#connect(signal, ['http/1.1']));
     agent.createConnection = (_options, opened) => {
       open().then(
         (socket) => opened?.(null, socket as Socket),
@@ -236,6 +274,7 @@ class Session implements Disposable {
   readonly #socket: TLSSocket;
   readonly #clock: Clock;
   readonly #session: ClientHttp2Session;
+  readonly #authority: string;
   #open = 0;
   #most = MOST_STREAMS;
   #heard = 0;
@@ -248,10 +287,14 @@ class Session implements Disposable {
   constructor(server: URL, socket: TLSSocket, clock: Clock, ended: () => void) {
     this.#socket = socket;
     this.#clock = clock;
+    // Node would leave out the brackets of an IPv6 address.
+    this.#authority = server.host;
     const settings = { enablePush: false, initialWindowSize: STREAM_WINDOW };
     const session = connectHttp2(server.origin, { createConnection: () => socket, settings });
     this.#session = session;
-    session.on('connect', () => session.setLocalWindowSize(SESSION_WINDOW));
+    session.on('connect', () => {
+      if (!session.destroyed) session.setLocalWindowSize(SESSION_WINDOW);
+    });
     session.on('remoteSettings', ({ maxConcurrentStreams = MOST_STREAMS }) => {
       this.#most = Math.max(1, Math.min(MOST_STREAMS, maxConcurrentStreams));
     });
@@ -270,8 +313,14 @@ class Session implements Disposable {
 
   /** Ends all of its streams. */
   [Symbol.dispose](): void {
+    this.#destroy();
+  }
+
+  /** Node leaves the socket of a session that is already closed to the other side. */
+  #destroy(error?: Error): void {
     this.#cancelTimers();
-    this.#session.destroy();
+    this.#session.destroy(error);
+    this.#socket.destroy();
   }
 
   get hasEnded(): boolean {
@@ -286,8 +335,7 @@ class Session implements Disposable {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
       const heard = this.#socket.bytesRead;
-      const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH } = constants;
-      const head = { ...headers, [HTTP2_HEADER_METHOD]: method, [HTTP2_HEADER_PATH]: path };
+      const head = { ...headers, ':method': method, ':path': path, ':authority': this.#authority };
       // Node would end a DELETE before its body.
       const stream = this.#session.request(head, { endStream: body === undefined });
       this.#open += 1;
@@ -302,7 +350,7 @@ class Session implements Disposable {
       signal.addEventListener('abort', abort, { once: true });
       stream.on('response', (headers) => {
         this.hasAnswered = true;
-        resolve({ status: Number(headers[constants.HTTP2_HEADER_STATUS]), headers, body: stream });
+        resolve({ status: Number(headers[':status']), headers, body: stream });
       });
       const isRefused = () => stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
       stream.on('error', (error) => reject(isRefused() ? new RefusedStream() : error));
@@ -321,7 +369,7 @@ class Session implements Disposable {
       this.#silentLooks = isSilent ? this.#silentLooks + 1 : 0;
       this.#look();
       if (this.#silentLooks < SILENT_LOOKS) return;
-      if (this.#open === 0) this.#session.close();
+      if (this.#open === 0) this.#destroy();
       else this.#ping();
     });
   }
@@ -330,7 +378,12 @@ class Session implements Disposable {
   #ping(): void {
     if (this.#cancelPong || this.hasEnded) return;
     const silent = new Error(`no answer to a PING within ${PONG_MS / 1000} s`);
-    this.#cancelPong = this.#clock.after(PONG_MS, () => this.#session.destroy(silent));
+    const heard = this.#socket.bytesRead;
+    this.#cancelPong = this.#clock.after(PONG_MS, () => {
+      this.#cancelPong = undefined;
+      // The answer may wait behind other bytes.
+      if (this.#socket.bytesRead === heard) this.#destroy(silent);
+    });
     this.#session.ping((error) => {
       this.#cancelPong?.();
       this.#cancelPong = undefined;

@@ -30,7 +30,7 @@ interface TransportOptions {
   readonly clock: Clock;
   /** For the whole exchange of a request, and for the response head of a watch. */
   readonly deadlineMs: number;
-  /** Reads, and writes, in flight at a time; further ones wait for their turn. Open watches and Leases do not count. */
+  /** Reads, writes, and watches that open, each in flight at a time; further ones wait. Leases do not count. */
   readonly concurrency: number;
   /** Called with the limit on concurrent writes, whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
@@ -42,7 +42,6 @@ interface TransportOptions {
 
 const ACCEPTS: RequestContext = { verb: 'get', object: '/version' };
 
-const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
 /** HTTP exchanges with deadlines, authentication, and a second attempt after a 401. */
@@ -65,7 +64,8 @@ export class Transport {
 
   /** The decoded body of a 2xx; throws KubeError for any other status. */
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
-    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    const kind = exchange.method === 'GET' ? 'read' : 'write';
+    using turn = this.#turnNow(exchange, kind) ?? (await this.#turnLater(exchange, kind, signal));
     return await this.#timed(exchange, signal, async (limit) => {
       const response = await this.#answered(exchange, turn, limit);
       return json(exchange.called, await text(exchange.called, response));
@@ -74,7 +74,7 @@ export class Transport {
 
   /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
   async open(exchange: Exchange, signal: AbortSignal): Promise<Readable> {
-    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    using turn = this.#turnNow(exchange, 'watch') ?? (await this.#turnLater(exchange, 'watch', signal));
     const { body } = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, turn, limit));
     const cut = () => body.destroy();
     if (signal.aborted) cut();
@@ -119,15 +119,15 @@ export class Transport {
     this.#disconnect();
   }
 
-  #turnNow(exchange: Exchange): Turn | undefined {
-    return isElection(exchange) ? undefined : this.#pace.takeNow(isWrite(exchange));
+  #turnNow(exchange: Exchange, kind: RequestKind): Turn | undefined {
+    return isElection(exchange) ? undefined : this.#pace.takeNow(kind);
   }
 
   /** A request about a Lease needs no turn: a holder that waits loses it. */
-  async #turnLater(exchange: Exchange, signal: AbortSignal | undefined): Promise<Turn | undefined> {
+  async #turnLater(exchange: Exchange, kind: RequestKind, signal: AbortSignal | undefined): Promise<Turn | undefined> {
     if (isElection(exchange)) return undefined;
     const late = () => errorFromWait(exchange.called, this.#options.deadlineMs);
-    return this.#within(late, signal, (limit) => this.#pace.take(isWrite(exchange), limit));
+    return this.#within(late, signal, (limit) => this.#pace.take(kind, limit));
   }
 
   #timed<T>(
@@ -230,7 +230,9 @@ export class Transport {
 const LARGEST_ANSWER = 32 * 1024 * 1024;
 
 async function text(called: RequestContext, { body }: ApiResponse): Promise<string> {
-  const bytes = await bounded(body, LARGEST_ANSWER);
+  const bytes = await bounded(body, LARGEST_ANSWER).catch((error: unknown) => {
+    throw errorFromSocket(called, error);
+  });
   if (bytes) return bytes.toString();
   body.destroy();
   throw errorFromSize(called, LARGEST_ANSWER);
@@ -255,9 +257,12 @@ function decoded(body: string): unknown {
   }
 }
 
+/** Until a watch is open it counts, apart: a kind that is not answered holds up no other request. */
+type RequestKind = 'read' | 'write' | 'watch';
+
 interface PaceOptions {
   readonly clock: Clock;
-  /** Limit on concurrent reads, and on concurrent writes when the API server does not ask for less. */
+  /** Limit on concurrent reads, on watches that open, and on concurrent writes when the API server does not ask for less. */
   readonly most: number;
   /** Called with the limit whenever it changes, and initially. */
   readonly limited?: ((limit: number) => void) | undefined;
@@ -272,53 +277,48 @@ interface Turn extends Disposable {
 export class Pace {
   readonly #options: PaceOptions;
   /** Apart, so that what ends does not look at all writes that wait: there may be thousands. */
-  readonly #reads: WaitingList<undefined, Turn>;
-  readonly #writes: WaitingList<undefined, Turn>;
+  readonly #waiting: Readonly<Record<RequestKind, WaitingList<undefined, Turn>>>;
+  readonly #underWay = { read: 0, write: 0, watch: 0 };
   #state: Concurrency;
-  #readsUnderWay = 0;
-  #writesUnderWay = 0;
 
   constructor(options: PaceOptions) {
     this.#options = options;
-    this.#reads = new WaitingList((waiting) => this.#admit(false, waiting), options.clock);
-    this.#writes = new WaitingList((waiting) => this.#admit(true, waiting), options.clock);
+    const list = (kind: RequestKind) =>
+      new WaitingList<undefined, Turn>((waiting) => this.#admit(kind, waiting), options.clock);
+    this.#waiting = { read: list('read'), write: list('write'), watch: list('watch') };
     this.#state = startingConcurrency(options.most);
     options.limited?.(Math.floor(this.#state.limit));
   }
 
   /** A turn if the request may be sent now. Dispose it when the request is over. */
-  takeNow(isWrite: boolean): Turn | undefined {
-    return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
+  takeNow(kind: RequestKind): Turn | undefined {
+    return this.#leftMs > 0 || this.#isFull(kind) ? undefined : this.#turn(kind);
   }
 
-  /** Resolves when the request may be sent, in order of arrival among reads or writes; rejects with the signal's reason. */
-  take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
-    return (isWrite ? this.#writes : this.#reads).join(undefined, signal);
+  /** Resolves when the request may be sent, in order of arrival among its kind; rejects with the signal's reason. */
+  take(kind: RequestKind, signal: AbortSignal): Promise<Turn> {
+    return this.#waiting[kind].join(undefined, signal);
   }
 
   /** Leaves no timer behind. */
   close(): void {
-    this.#reads.close();
-    this.#writes.close();
+    for (const list of Object.values(this.#waiting)) list.close();
   }
 
-  #turn(isWrite: boolean): Turn {
+  #turn(kind: RequestKind): Turn {
     const { clock, most, limited } = this.#options;
     const sentAt = clock.monotonic();
-    if (isWrite) this.#writesUnderWay += 1;
-    else this.#readsUnderWay += 1;
+    this.#underWay[kind] += 1;
     const ended = once(() => {
-      if (isWrite) this.#writesUnderWay -= 1;
-      else this.#readsUnderWay -= 1;
-      this.#reads.look();
-      this.#writes.look();
+      this.#underWay[kind] -= 1;
+      for (const list of Object.values(this.#waiting)) list.look();
     });
     return {
       answered: (status, retryAfterMs) => {
         const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
-        if (!isWrite && !isBusy) return;
+        if (kind !== 'write' && !isBusy) return;
         const before = this.#state.limit;
-        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#writesUnderWay };
+        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#underWay.write };
         this.#state = answered(this.#state, answer, most);
         if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
       },
@@ -330,15 +330,15 @@ export class Pace {
     return this.#state.heldUntil - this.#options.clock.monotonic();
   }
 
-  #isFull(isWrite: boolean): boolean {
-    return isWrite ? this.#writesUnderWay >= Math.floor(this.#state.limit) : this.#readsUnderWay >= this.#options.most;
+  #isFull(kind: RequestKind): boolean {
+    return this.#underWay[kind] >= (kind === 'write' ? Math.floor(this.#state.limit) : this.#options.most);
   }
 
-  #admit(isWrite: boolean, waiting: Iterable<Waiting<undefined, Turn>>): number | undefined {
+  #admit(kind: RequestKind, waiting: Iterable<Waiting<undefined, Turn>>): number | undefined {
     if (this.#leftMs > 0) return this.#leftMs;
     for (const { admit } of waiting) {
-      if (this.#isFull(isWrite)) break;
-      admit(this.#turn(isWrite));
+      if (this.#isFull(kind)) break;
+      admit(this.#turn(kind));
     }
     return undefined;
   }
