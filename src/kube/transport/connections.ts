@@ -250,7 +250,6 @@ const hangUp = () => Object.assign(new Error('socket hang up'), { code: 'ECONNRE
 /** The server has not looked at the request: any method can be repeated. */
 class RefusedStream extends Error {
   override readonly name = 'RefusedStream';
-  readonly code = 'ECONNREFUSED';
 
   constructor() {
     super('the API server refused the stream');
