@@ -111,7 +111,9 @@ describe('connections to kube-apiserver', { timeout: 300_000 }, () => {
       // The server answers the PING before this request.
       await kube.get(ref('absent'));
     }
-    assert.equal(balancer.open, 1);
+    // The server ends a connection that brought a token that it does not accept.
+    assert.equal(await kube.accepts('not a token'), false);
+    await eventually('the end of its connection', async () => balancer.open === 1);
     balancer.stall();
     await clock.advance(30_000);
     await clock.advance(15_000);

@@ -3,15 +3,15 @@ import { once } from 'node:events';
 import {
   constants,
   createSecureServer,
-  type Http2SecureServer,
   type ServerHttp2Session,
   type ServerHttp2Stream,
   type Settings,
 } from 'node:http2';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, it, type TestContext } from 'node:test';
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
+import { startTcpProxy } from '../../../test/peers/parts/tcp-proxy.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { ApiConnections, type ApiRequest } from './connections.ts';
 
@@ -28,8 +28,8 @@ interface Rig {
   /** The paths of all requests until now. */
   readonly paths: readonly string[];
   send(path?: string, method?: ApiRequest['method'], signal?: AbortSignal): ReturnType<ApiConnections['send']>;
-  /** While on, what is sent over the connections that are open is held back, in both directions. */
-  silence(on: boolean): void;
+  /** From now on nothing passes on the open connections, as behind a load balancer that forgot them. */
+  stall(): void;
 }
 
 /** Answers all paths but those of watches, which stay open. */
@@ -53,11 +53,11 @@ async function rig(test: TestContext, respond: Respond = usual, settings: Settin
     respond(stream, path);
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
-  const { port, silence, stop } = await relayTo(server);
+  const balancer = await startTcpProxy(() => (server.address() as AddressInfo).port);
   const clock = new FakeClock();
   const connections = new ApiConnections(
     {
-      server: new URL(`https://127.0.0.1:${port}`),
+      server: new URL(`https://127.0.0.1:${balancer.port}`),
       headers: {},
       tls: { ca: ca.certificate.pem, servername: 'localhost' },
       proxy: undefined,
@@ -65,10 +65,10 @@ async function rig(test: TestContext, respond: Respond = usual, settings: Settin
     },
     { clock, deadlineMs: DEADLINE_MS },
   );
-  test.after(() => {
+  test.after(async () => {
     connections[Symbol.dispose]();
     assert.equal(clock.sleeping, 0);
-    stop();
+    await balancer[Symbol.asyncDispose]();
     for (const session of sessions) session.destroy();
     server.close();
   });
@@ -77,41 +77,9 @@ async function rig(test: TestContext, respond: Respond = usual, settings: Settin
     connections,
     sessions,
     paths,
-    silence,
+    stall: () => balancer.stall(),
     send: (path = '/version', method = 'GET', signal = new AbortController().signal) =>
       connections.send({ ...REQUEST, method, path, body: method === 'GET' ? undefined : '{}' }, signal),
-  };
-}
-
-/** TCP to the server, as a load balancer that may forget connections. */
-async function relayTo(server: Http2SecureServer) {
-  const pairs = new Set<readonly [Socket, Socket]>();
-  const relay = createServer((client) => {
-    const upstream = connect((server.address() as AddressInfo).port, '127.0.0.1');
-    const pair = [client, upstream] as const;
-    pairs.add(pair);
-    for (const [one, other] of [pair, [upstream, client]] as const)
-      one
-        .on('error', () => other.destroy())
-        .on('close', () => {
-          pairs.delete(pair);
-          other.destroy();
-        })
-        .pipe(other);
-  });
-  await once(relay.listen(0, '127.0.0.1'), 'listening');
-  return {
-    port: (relay.address() as AddressInfo).port,
-    silence: (on: boolean) => {
-      for (const [client, upstream] of pairs) {
-        if (on) client.unpipe(upstream) && upstream.unpipe(client);
-        else client.pipe(upstream).pipe(client);
-      }
-    },
-    stop: () => {
-      for (const [client] of pairs) client.destroy();
-      relay.close();
-    },
   };
 }
 
@@ -210,17 +178,28 @@ describe('connections over HTTP/2', { timeout: 60_000 }, () => {
   });
 
   it('end when the server is silent and does not answer a PING', async (test) => {
-    const { send, sessions, silence, clock } = await rig(test);
+    const { send, sessions, stall, clock } = await rig(test);
     const watch = await send('/watch');
-    silence(true);
+    stall();
     await clock.advance(30_000);
     await clock.advance(14_999);
     assert.equal(watch.body.destroyed, false);
     await clock.advance(1);
     await assert.rejects(text(watch.body), /no answer to a PING within 15 s/);
-    silence(false);
     assert.equal(await bodyOf(send()), '{}');
     assert.equal(sessions.length, 2);
+  });
+
+  it('end their watches when the server is silent after it asked for no more streams', async (test) => {
+    const { send, sessions, stall, clock } = await rig(test);
+    const watch = await send('/watch');
+    sessions[0]?.close();
+    // The GOAWAY arrives before the refusal, or the answer, of a later request.
+    await bodyOf(send());
+    stall();
+    await clock.advance(40_000);
+    assert.equal(await text(watch.body), '');
+    assert.equal(await bodyOf(send()), '{}');
   });
 
   it('stay open when a silent server answers the PING', async (test) => {
@@ -237,9 +216,9 @@ describe('connections over HTTP/2', { timeout: 60_000 }, () => {
   });
 
   it('are not used again after a request without an answer, until one arrives', async (test) => {
-    const { send, sessions, silence } = await rig(test);
+    const { send, sessions, stall } = await rig(test);
     await bodyOf(send());
-    silence(true);
+    stall();
     const stop = new AbortController();
     const sent = send('/lost', 'GET', stop.signal);
     stop.abort(new Error('too late'));

@@ -260,6 +260,10 @@ class RefusedStream extends Error {
 const MOST_STREAMS = 90;
 /** A connection over which nothing came between so many looks was silent for 20 to 30 s. */
 const LOOK_MS = 10_000;
+/**
+ * After a GOAWAY, Node sends no PING. One look later all requests have their answer or are over, and the watches that
+ * are left begin anew elsewhere.
+ */
 const SILENT_LOOKS = 2;
 const PONG_MS = 15_000;
 /** Flow control lets a server send this much for each stream, and for all of them, before it waits for us. */
@@ -368,14 +372,15 @@ class Session implements Disposable {
       this.#silentLooks = isSilent ? this.#silentLooks + 1 : 0;
       this.#look();
       if (this.#silentLooks < SILENT_LOOKS) return;
-      if (this.#open === 0) this.#destroy();
+      const hasOnlyWatches = this.#session.closed && this.#silentLooks > SILENT_LOOKS;
+      if (this.#open === 0 || hasOnlyWatches) this.#destroy();
       else this.#ping();
     });
   }
 
   /** Ends the connection if there is no answer. */
   #ping(): void {
-    if (this.#cancelPong || this.hasEnded) return;
+    if (this.#cancelPong || this.#session.closed || this.hasEnded) return;
     const silent = new Error(`no answer to a PING within ${PONG_MS / 1000} s`);
     const heard = this.#socket.bytesRead;
     this.#cancelPong = this.#clock.after(PONG_MS, () => {

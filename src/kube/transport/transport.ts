@@ -95,15 +95,12 @@ export class Transport {
     return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
       const access = await this.#access(called);
       const { ca, servername, rejectUnauthorized } = access.tls;
-      // A client certificate belongs to its connection, so the token travels over another one.
-      const isShared = access.tls.cert === undefined && access.tls.pfx === undefined;
-      using apart = isShared
-        ? undefined
-        : new ApiConnections({ ...access, tls: { ca, servername, rejectUnauthorized } }, this.#options);
-      const connections = apart ?? this.#current(access).shared;
+      // A client certificate belongs to its connection, and kube-apiserver ends a connection that brought a token that it
+      // does not accept.
+      using apart = new ApiConnections({ ...access, tls: { ca, servername, rejectUnauthorized } }, this.#options);
       const headers = { authorization: `Bearer ${token}`, accept: 'application/json', ...this.#identification };
       const request: ApiRequest = { method: 'GET', path: '/version', headers, body: undefined };
-      const response = await connections.send(request, limit).catch((error: unknown) => {
+      const response = await apart.send(request, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });
       const { status } = response;
