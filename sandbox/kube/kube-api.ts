@@ -61,8 +61,6 @@ export interface KubeApi {
 
   /** Cuts all connections and refuses new ones, or serves again on the same port. */
   outage(on: boolean): Promise<void>;
-  /** Tells the clients to open no more streams on their connections. */
-  goAway(): void;
   /** Makes requests fail; returns a function that ends it. */
   fault(fault: Fault): () => void;
   clearFaults(): void;
@@ -127,7 +125,6 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
       cluster.users.delete(token);
       cluster.tokens.revoke(token);
     },
-    goAway: () => server.goAway(),
     outage: (on) => (on ? server.close() : server.listen()),
     fault: (fault) => cluster.faults.add(fault),
     clearFaults: () => cluster.faults.clear(),

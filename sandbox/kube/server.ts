@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import { createSecureServer, type ServerHttp2Session } from 'node:http2';
+import { createSecureServer } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Cluster } from './cluster.ts';
 import { discover, openApi } from './discovery.ts';
@@ -32,17 +32,12 @@ export class ApiServer {
   readonly #cluster: Cluster;
   readonly #server: Server;
   #sockets = new Set<Socket>();
-  #sessions = new Set<ServerHttp2Session>();
   #port = 0;
 
   constructor(cluster: Cluster, credentials: ServerCredentials | undefined) {
     this.#cluster = cluster;
     const answer = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
     this.#server = credentials ? createTlsServer(credentials, answer) : createServer(answer);
-    this.#server.on('session', (session: ServerHttp2Session) => {
-      this.#sessions.add(session);
-      session.on('close', () => this.#sessions.delete(session));
-    });
     this.#server.on(credentials ? 'secureConnection' : 'connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
@@ -69,11 +64,6 @@ export class ApiServer {
         resolve();
       });
     });
-  }
-
-  /** Tells the clients to open no more streams on their connections, as before a restart. */
-  goAway(): void {
-    for (const session of this.#sessions) session.close();
   }
 
   /** Cuts every connection and accepts no more. */

@@ -164,12 +164,14 @@ class Client implements Kube {
     parent: AbortSignal,
   ): AsyncGenerator<WatchEvent<T>> {
     using stream = linkedTo(parent);
+    const { deadlineMs } = this.#transport;
     let cancel: (() => void) | undefined;
     const opened = () => {
-      cancel = this.#clock.after(this.#transport.deadlineMs, () => {
+      cancel = this.#clock.after(deadlineMs, () => {
         this.#withoutState.add(resource.plural);
-        const late = new Error('the state is not complete; it is listed from now on');
-        stream.abort(errorFromSocket(calledAll('watch', resource, selection), late));
+        const { verb, object } = calledAll('watch', resource, selection);
+        const message = `${verb} ${object}: the server did not send all objects within ${deadlineMs / 1000} s. The agent lists them from now on.`;
+        stream.abort(new KubeError('ERR_KUBE_SERVER', message, { status: 0 }));
       });
       selection.opened?.();
     };

@@ -382,7 +382,12 @@ describe('a reflector', { timeout: 60_000 }, () => {
     while (!isAnswered) await new Promise(setImmediate);
     await new Promise(setImmediate);
     await clock.advance(DEADLINE_MS);
-    assert.match((await failure()).message, /the state is not complete; it is listed from now on/);
+    const { code, message } = await failure();
+    assert.equal(code, 'ERR_KUBE_SERVER');
+    assert.match(
+      message,
+      /^watch configmaps in namespace emissary: the server did not send all objects within 30 s\. /,
+    );
     assert.equal(reflector.isSynced, false);
     await nextAttempt(clock);
     await known('a');
