@@ -17,7 +17,6 @@ import { describeValues, renderValuesTable } from './generate/values-description
 import { renderKinds } from './generate/verification.ts';
 import { filesWithVersion, withVersion } from './generate/version.ts';
 import { VERSION } from './image/content.ts';
-import { dockerfile } from './image/dockerfile.ts';
 import { ROOT } from './tree.ts';
 
 const CHART = 'deploy/helm/meshcert';
@@ -32,7 +31,6 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
     withSection(join(ROOT, CHART, 'README.md'), 'values', renderValuesTable(await chartValues())),
   [`${CHART}/dashboard.json`]: () => text('deploy/grafana/meshcert.json'),
   [`${CHART}/alerts.yaml`]: () => text('deploy/alerts/meshcert.yaml'),
-  'deploy/Dockerfile': dockerfile,
   'deploy/kustomize/base/rbac.yaml': roles,
   'deploy/kustomize/components/admission-policy/policy.yaml': policy,
   'deploy/helm/meshcert/admission-policy.yaml': chartPolicy,

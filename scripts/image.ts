@@ -3,16 +3,15 @@ import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundle } from './build.ts';
 import { REPOSITORY, VERSION } from './image/content.ts';
-import { filesOf, image } from './image/image.ts';
+import { image } from './image/image.ts';
 import { type Architecture, architecturesOf, ociArchive } from './image/oci.ts';
 import { billOfMaterials } from './image/sbom.ts';
 import { ROOT } from './tree.ts';
 
 const USAGE = `usage: npm run image -- [--arch amd64,arm64] [--output FILE]
-       npm run image -- --root DIRECTORY
 
-Writes the image as an OCI archive (dist/meshcert-image.tar), with a bill of materials for each architecture beside it;
-or its files into a directory. containerd imports the archive: ctr -n k8s.io images import FILE.
+Writes the image as an OCI archive (dist/meshcert-image.tar), with a bill of materials for each architecture beside it.
+containerd imports the archive: ctr -n k8s.io images import FILE. skopeo copies it to a registry, as releases do.
 `;
 
 const native: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
@@ -21,23 +20,12 @@ const { values } = parseArgs({
   options: {
     arch: { type: 'string', default: native },
     output: { type: 'string', default: join(ROOT, 'dist', 'meshcert-image.tar') },
-    root: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
 if (values.help) process.stdout.write(USAGE);
-else if (values.root !== undefined) await writeFiles(resolve(values.root));
 else await writeArchive(resolve(values.output));
-
-async function writeFiles(root: string): Promise<void> {
-  for (const { path, mode, content } of await filesOf(native, await bundle())) {
-    const file = join(root, path);
-    await mkdir(dirname(file), { recursive: true });
-    await writeFile(file, content ?? '', { mode });
-  }
-  process.stdout.write(`${root}\n`);
-}
 
 async function writeArchive(file: string): Promise<void> {
   const javascript = await bundle();

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { trackedBelow } from '../tree.ts';
 
-const TEXT = /\.(ts|js|json|md|ya?ml|tpl|txt|proto|toml|mod|sh)$|(^|\/)(Dockerfile|run|LICENSE|NOTES\.txt|\.\w+)$/;
+const TEXT = /\.(ts|js|json|md|ya?ml|tpl|txt|proto|toml|mod|sh)$|(^|\/)(run|LICENSE|NOTES\.txt|\.\w+)$/;
 const PUBLIC_HOSTS = new Set(['registry.npmjs.org', 'proxy.golang.org', 'sum.golang.org', 'pypi.org', 'localhost']);
 
 /** Home and work directories of the file's author: useless to anyone else. */

@@ -4,9 +4,9 @@ import { ROOT } from '../tree.ts';
 import type { Architecture, RunConfig } from './oci.ts';
 
 /**
- * What the image consists of. deploy/Dockerfile, the image of the tests and that of a release are all made from this.
- * There is no shell, no package manager, and no file that nothing reads: Node.js carries the Mozilla CA certificates and
- * the time zone data itself.
+ * What the image consists of; the image of the tests and that of a release are made from this. There is no shell, no
+ * package manager, and no file that nothing reads: Node.js carries the Mozilla CA certificates and the time zone data
+ * itself.
  */
 
 /** Node.js's own binary, from the npm registry; `npm view PACKAGE@VERSION dist.integrity` prints the digest. */

@@ -22,11 +22,6 @@ export async function own(bundle: string): Promise<Entry[]> {
   ];
 }
 
-/** Every file of the image. */
-export async function filesOf(architecture: Architecture, bundle: string, cache = CACHE): Promise<Entry[]> {
-  return [...(await base(architecture, cache)).files, ...(await own(bundle))];
-}
-
 export interface Image extends PlatformImage {
   readonly packages: readonly DebianPackage[];
 }

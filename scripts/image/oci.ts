@@ -11,7 +11,7 @@ export interface Layer {
   readonly unpackedBytes: number;
 }
 
-/** The part of an image's configuration that a Dockerfile sets by USER, ENV, ENTRYPOINT, CMD, EXPOSE and LABEL. */
+/** The part of an image's configuration that says how its program is run. */
 export interface RunConfig {
   readonly User?: string;
   readonly Env?: readonly string[];

@@ -1,7 +1,12 @@
 // Runs in another network namespace. A connection to its Unix socket names an address in its first line, `HOST:PORT`,
 // and is joined with a connection to that address. With `listen PORT SOCKET` in the first line, each connection to
 // that port is joined with one to the given Unix socket instead; the answer is one line, once it listens.
+import { writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
+
+// A port that is exposed here has the number that it has on the machine: below 61000, where a server took any free
+// port there. No outgoing connection of the namespace may hold that number.
+writeFileSync('/proc/sys/net/ipv4/ip_local_port_range', '61000 65535');
 
 const join = (one, other) => {
   for (const [from, to] of [
