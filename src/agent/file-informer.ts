@@ -5,7 +5,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import { type Allowed, ANY } from '../config/allow.ts';
-import { FileError, LARGEST_FILE, readFileBelow, readRegularFile } from '../kube/transport/regular-file.ts';
+import {
+  anybodyMayWrite,
+  FileError,
+  LARGEST_FILE,
+  readFileBelow,
+  readRegularFile,
+} from '../kube/transport/regular-file.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;
@@ -22,6 +28,8 @@ export interface FileOptions {
   readonly failed?: (path: string, error: FileError) => void;
   /** Called when no file is unusable any more. */
   readonly recovered?: () => void;
+  /** Called once for a file that every user of the machine may change. */
+  readonly unguarded?: (path: string) => void;
 }
 
 /** In the order of the paths; `undefined` for a file that cannot be read. */
@@ -51,6 +59,7 @@ export async function* fileTexts(
   const watchers = new Map<string, FSWatcher>();
   let last: readonly string[] | undefined;
   let wasUnusable = false;
+  const unguarded = new Set<string>();
   try {
     while (!signal.aborted) {
       for (const directory of directories) {
@@ -66,6 +75,11 @@ export async function* fileTexts(
         }
         const isUnusable = found.some((reading) => typeof reading !== 'string' && !reading.isAbsent);
         if (wasUnusable && !isUnusable) options.recovered?.();
+        for (const path of paths) {
+          if (unguarded.has(path) || !(await anybodyMayWrite(path))) continue;
+          unguarded.add(path);
+          options.unguarded?.(path);
+        }
         wasUnusable = isUnusable;
         last = states;
         yield found.map((reading) => (typeof reading === 'string' ? reading : undefined));

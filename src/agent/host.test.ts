@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -12,6 +12,7 @@ import { type Share, sharing } from '../async/sharing.ts';
 import { ALLOW_ANY, type Allowed, ANY } from '../config/allow.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
+import { silentLog } from '../mesh/log.ts';
 
 const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };
 
@@ -315,6 +316,24 @@ describe('the host of an adapter', () => {
     assert.equal(await text('token'), token);
     await assert.rejects(read('stray'), { code: 'ERR_MESH_TOKEN', message: /is a symlink to .*elsewhere.*not below/ });
     assert.equal(await text('stray'), undefined);
+  });
+
+  it('warns of a file that every user of the machine may change, once, and of no other', async () => {
+    const warnings: string[] = [];
+    const log = { ...silentLog, warn: (_: object, message: string) => warnings.push(message) };
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+    const paths = ['open.pem', 'readable.pem'].map((name) => join(dir, name));
+    const [open = ''] = paths;
+    for (const path of paths) await writeFile(path, 'first');
+    await chmod(open, 0o666);
+    let readings = 0;
+    for await (const _ of hostFor(kube, { log }).files(paths, signal)) {
+      readings += 1;
+      if (readings === 2) break;
+      await writeFile(open, 'second');
+    }
+    assert.equal(warnings.length, 1, warnings.join('\n'));
+    assert.match(warnings[0] ?? '', /every user of this machine may change the file .*\/open\.pem/);
   });
 
   it('reads a ConfigMap once for all hosts that share it', async () => {

@@ -131,16 +131,29 @@ class AdapterHost implements Host {
 
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
     permit(path, this.#options.filesBelow);
-    const open: LatestSource<string | undefined> = (stop, report) =>
-      fileContents(path, reading(this.clock, this.#options.filesBelow, report), stop);
+    const open: LatestSource<string | undefined> = (stop, report) => fileContents(path, this.#reading(report), stop);
     return this.#following(`file ${path}`, open, signal);
   }
 
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
     for (const path of paths) permit(path, this.#options.filesBelow);
-    const open: LatestSource<FileTexts> = (stop, report) =>
-      fileTexts(paths, reading(this.clock, this.#options.filesBelow, report), stop);
+    const open: LatestSource<FileTexts> = (stop, report) => fileTexts(paths, this.#reading(report), stop);
     return this.#following(`files ${paths.join(':')}`, open, signal);
+  }
+
+  /** Files are read until they can be used; meanwhile `report` is called with the reason. */
+  #reading(report: ReportStale): FileOptions {
+    return {
+      clock: this.clock,
+      below: this.#options.filesBelow,
+      failed: (path, { message }) => report(unusable(path, message)),
+      recovered: () => report(undefined),
+      unguarded: (path) =>
+        this.log.warn(
+          { file: path },
+          `every user of this machine may change the file ${path}, and with it the certificate, the key or the roots that the gateway uses; have the program that writes it set its mode to 0600, or 0644 at most`,
+        ),
+    };
   }
 
   #following<T>(source: string, open: LatestSource<T>, signal: AbortSignal): AsyncIterable<T> {
@@ -150,12 +163,6 @@ class AdapterHost implements Host {
     const join = () => this.share(source, () => new LatestValue(open));
     return following(join, (error) => reportStale(source, error), signal);
   }
-}
-
-/** Files are read until they can be used; meanwhile `report` is called with the reason. */
-function reading(clock: Clock, below: Allowed, report: ReportStale): FileOptions {
-  const failed = (path: string, { message }: Error) => report(unusable(path, message));
-  return { clock, below, failed, recovered: () => report(undefined) };
 }
 
 function permit(path: string, directories: Allowed): void {

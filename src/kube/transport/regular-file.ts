@@ -1,4 +1,4 @@
-import { constants, type FileHandle, open, readlink, realpath } from 'node:fs/promises';
+import { constants, type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { bounded } from '../../async/limits.ts';
 
@@ -38,6 +38,13 @@ export const readFileBelow = (path: string, most: number, directories: readonly 
 /** Whether a path, as it is written, is below one of the directories. */
 export const isBelow = (path: string, directories: readonly string[]): boolean =>
   directories.some((directory) => resolve(path).startsWith(`${resolve(directory)}/`));
+
+/** Whether every user of the machine may change the file. False where it cannot be known. */
+export const anybodyMayWrite = async (path: string): Promise<boolean> =>
+  stat(path).then(
+    ({ mode }) => (mode & constants.S_IWOTH) !== 0,
+    () => false,
+  );
 
 async function readOpened(path: string, most: number, check: (file: FileHandle) => Promise<void>): Promise<string> {
   try {
