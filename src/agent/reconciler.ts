@@ -348,9 +348,7 @@ export class Reconciler {
       const result = due ? await this.#publish(steps, decision, fence, signal) : undefined;
       if (result?.stopped || result?.written.length) return result;
       // What is still due was refused, or is not tried yet; that concerns neither routes nor other objects.
-      const open = steps.flatMap((step) =>
-        step.action === 'none' ? [] : [step.action === 'refuse' ? step.ref : refOf(step.object)],
-      );
+      const open = steps.filter(({ action }) => action !== 'none').map(refOfStep);
       for (const { routes, retiring } of this.#gateways) {
         // A MeshCertificate that is being deleted takes no further routes.
         if (certificate.metadata.deletionTimestamp === undefined) await routes.sync(signal, fence);
@@ -415,7 +413,8 @@ export class Reconciler {
     const { certificate } = this;
     const { clock, reporter, dryRun } = this.#env;
     this.#decidedFor = undefined;
-    const inForce = decision.identity !== undefined && !due && this.#isReadBack(decision);
+    const refusedElsewhere = this.#refusedElsewhere(done);
+    const inForce = decision.identity !== undefined && this.#isInForce(done, refusedElsewhere);
     const repair = due && this.#rotations.wasReached(decision);
     const { candidateAt } = this.#stream;
     const { planned, retryAt, breakerOpenMs } = this.#stream.policy;
@@ -431,6 +430,7 @@ export class Reconciler {
       ...done,
       certificate,
       inForce,
+      refusedElsewhere,
       repair,
       rotation,
       planned,
@@ -458,9 +458,25 @@ export class Reconciler {
     return Number.isFinite(next) ? next : undefined;
   }
 
+  /** The objects of gateways in other namespaces that were refused, or refer to one that was. */
+  #refusedElsewhere({ steps, outcome }: Pick<Report, 'steps' | 'outcome'>): readonly ObjectRef[] {
+    const planned = steps.flatMap((step) => (step.action === 'refuse' && step.gateway !== undefined ? [step.ref] : []));
+    const tried = outcome && !outcome.stopped ? [...outcome.problems.map(({ ref }) => ref), ...outcome.skipped] : [];
+    const found = new Map([...planned, ...tried].map((ref) => [keyOf(ref), ref]));
+    return [...found.values()].filter(({ namespace }) => namespace !== this.certificate.metadata.namespace);
+  }
+
+  /** Whether everything is as desired, except what somebody prevents in another namespace. */
+  #isInForce({ steps, decision }: Pick<Report, 'steps' | 'decision'>, refused: readonly ObjectRef[]): boolean {
+    const excepted = new Set(refused.map(keyOf));
+    const isOpen = (step: PlanStep) => step.action !== 'none' && !excepted.has(keyOf(refOfStep(step)));
+    return !steps.some(isOpen) && this.#isReadBack(decision, excepted);
+  }
+
   /** Whether the watch has shown our last write of each desired object. */
-  #isReadBack({ desired }: Decision): boolean {
-    return desired?.every(({ object }) => this.#view.readBack(refOf(object))) === true;
+  #isReadBack({ desired }: Decision, excepted?: ReadonlySet<string>): boolean {
+    const refs = desired?.map(({ object }) => refOf(object));
+    return refs?.every((ref) => excepted?.has(keyOf(ref)) || this.#view.readBack(ref)) === true;
   }
 
   #remainingMs({ identity }: Decision): number | undefined {
@@ -567,6 +583,8 @@ export class Reconciler {
     if (!this.#decidedFor || this.#decidedFor.candidate !== this.#stream.candidate) this.#changes.fire();
   };
 }
+
+const refOfStep = (step: PlanStep): ObjectRef => (step.action === 'refuse' ? step.ref : refOf(step.object));
 
 /** What the reconcilers of one agent share. */
 export interface Environment extends Runtime {

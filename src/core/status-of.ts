@@ -1,5 +1,6 @@
 import { leafOf } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
+import { describe, type ObjectRef } from '../objects/objects.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import {
   type CheckedUpstreams,
@@ -66,8 +67,13 @@ export interface StatusInput {
   readonly decision: Decision;
   /** False while the publication cannot be read; then `decision` is based on nothing, and `failure` says why. */
   readonly seen: boolean;
-  /** The publication was read back from the watch and verified: the observed objects are the desired ones. */
+  /**
+   * The publication was read back from the watch and verified: the observed objects are the desired ones, except those
+   * of `refusedElsewhere`.
+   */
   readonly inForce: boolean;
+  /** Objects of gateways in other namespaces that cannot be written now. */
+  readonly refusedElsewhere: readonly ObjectRef[];
   readonly leading: boolean;
   /** The newest failure of mesh, cluster or plan since the last success. */
   readonly failure: Problem | undefined;
@@ -251,7 +257,7 @@ function conditionsOf(
   const because = failure ? `${failure.code}: ${failure.message}` : '';
   const published = leaf
     ? inForce
-      ? say('Published', 'True', 'InForce', 'The published objects were read back and verified.')
+      ? say('Published', 'True', 'InForce', `The published objects were read back and verified${exceptions(report)}.`)
       : say(
           'Published',
           'False',
@@ -275,6 +281,16 @@ function conditionsOf(
     ...issuerEnding(report, say),
     degraded(report, because, lastError, say),
   ];
+}
+
+const EXCEPTIONS_NAMED = 3;
+
+/** What somebody prevents in another namespace leaves the rest in force. */
+function exceptions({ refusedElsewhere: refused }: StatusInput): string {
+  if (refused.length === 0) return '';
+  const named = refused.slice(0, EXCEPTIONS_NAMED).map(describe).join(', ');
+  const others = refused.length > EXCEPTIONS_NAMED ? ` and ${refused.length - EXCEPTIONS_NAMED} more` : '';
+  return `, except what cannot be written in other namespaces: ${named}${others}; see Degraded`;
 }
 
 type ConditionBuilder = (

@@ -38,7 +38,10 @@ describe('an object of one namespace that cannot be written', () => {
     const { world } = it;
     world.run(both);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
-    await world.until('it is said', () => world.condition('Published')?.status === 'False');
+    await world.until('it is said', () => world.condition('Degraded')?.status === 'True');
+    const published = world.condition('Published');
+    assert.equal(published?.status, 'True', 'who may create a ConfigMap in one namespace made all of it unpublished');
+    assert.match(published?.message ?? '', /cannot be written in other namespaces: ConfigMap a-tenant\/istio-ca, /);
     assert.match(world.status?.lastError?.message ?? '', /ConfigMap a-tenant\/istio-ca was not created by meshcert/);
     const policyOf = (name: string, namespace: string) =>
       world.kube.get({ apiVersion: STANDARD, kind: 'BackendTLSPolicy', name, namespace });
@@ -47,10 +50,13 @@ describe('an object of one namespace that cannot be written', () => {
     await world.until('a further policy', async () => (await policyOf('istio-api-https', 'shop')) !== undefined);
     const leaf = await world.leaf();
     await world.until('the rotation', async () => (await world.leaf()) !== leaf, 60_000);
+    const next = await world.leaf();
+    await world.until('the status of the next leaf', () => world.status?.fingerprint === next);
     const ref = { apiVersion: 'v1', kind: 'ConfigMap', name: 'istio-ca', namespace: TENANT };
     await world.kube.delete(ref, {});
     await world.until('the rest', async () => (await policyOf('istio-web-https', TENANT)) !== undefined);
-    await world.until('all is well', () => world.condition('Published')?.status === 'True');
+    await world.until('all is well', () => world.condition('Degraded')?.status === 'False');
+    assert.doesNotMatch(world.condition('Published')?.message ?? '', /cannot be written/);
   });
 
   it('is tried again with pauses, while everything else is written at once, changed and deleted', async () => {
@@ -96,7 +102,7 @@ describe('an object of one namespace that cannot be written', () => {
     const gone = { apiVersion: STANDARD, kind: 'BackendTLSPolicy', name: 'istio-further0-https', namespace: 'shop' };
     await world.until('what is not needed goes', async () => (await world.kube.get(gone)) === undefined);
     lift();
-    await world.until('all is well', () => world.condition('Published')?.status === 'True', 5_000);
+    await world.until('all is well', () => world.condition('Degraded')?.status === 'False', 5_000);
     assert.ok(fields((await it.configMap())?.data)['ca.crt']);
   });
 });
