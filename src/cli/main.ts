@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { basename } from 'node:path';
 import { CommanderError } from 'commander';
-import { printable } from '../mesh/secrets.ts';
+import { printable, safeMessage } from '../mesh/secrets.ts';
 import { COMMANDS } from './commands.ts';
 import { UsageError } from './flags.ts';
 import { type AnyCommand, commandOf, type Io, normalised, programOf, usageMessage } from './program.ts';
@@ -69,7 +69,26 @@ function onOutputError(error: NodeJS.ErrnoException): void {
   process.exit(1);
 }
 
+const FRAMES_SHOWN = 10;
+
+/**
+ * What nothing handled ends the process, and Kubernetes starts it again. Node.js would print the error with all its
+ * members, which may be keys.
+ */
+function onUnhandled(error: unknown): void {
+  const thrown = error instanceof Error ? error : new Error(String(error));
+  const frames = (thrown.stack ?? '').split('\n').filter((line) => /^ +at /.test(line));
+  const lines = [
+    `meshcert: ERR_UNHANDLED: ${safeMessage(`${thrown.name}: ${thrown.message}`)}`,
+    ...frames.slice(0, FRAMES_SHOWN).map(printable),
+    'Where a file of --adapter is named above, correct it, or run it in an agent of its own. Otherwise, please report it.',
+  ];
+  process.stderr.write(`${lines.join('\n')}\n`);
+  process.exit(1);
+}
+
 async function start(): Promise<void> {
+  process.on('uncaughtException', onUnhandled);
   process.stdout.on('error', onOutputError);
   process.stderr.on('error', () => {});
   const problem = nodeProblem(process.versions.node);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -131,6 +132,25 @@ describe('meshcert --adapter', () => {
     assert.match(device.output, /ERR_ADAPTER_LOAD: adapter \/dev\/zero: it is not a file of at most 32 MiB/);
     const { output } = await capture(process.execPath, [bundle, 'schema', '--adapter', fileOf('absent')]);
     assert.match(output, /ERR_ADAPTER_LOAD: adapter \S+absent\.mjs: no such file or directory; check the path/);
+  });
+
+  it('names the file whose exception or rejection nothing handled, and shows no key that the error carries', async () => {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const body = privateKey.export({ type: 'pkcs8', format: 'der' }).toString('base64');
+    const strays = {
+      exception: 'setTimeout(() => { throw STRAY; }); await new Promise((resolve) => setTimeout(resolve, 5000));',
+      rejection: 'Promise.reject(STRAY); await new Promise((resolve) => setTimeout(resolve, 5000));',
+    };
+    for (const [name, text] of Object.entries(strays)) {
+      const pem = `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----`;
+      const error = `const STRAY = Object.assign(new TypeError('boom ' + ${JSON.stringify(pem)}), { key: ${JSON.stringify(body)} });`;
+      await writeFile(fileOf(name), `${error}\n${text}`);
+      const { code, output } = await capture(process.execPath, [bundle, 'schema', '--adapter', fileOf(name)]);
+      assert.equal(code, 1, output);
+      assert.match(output, /^meshcert: ERR_UNHANDLED: TypeError: boom/, output);
+      assert.ok(output.includes(`${fileOf(name)}:1`), output);
+      assert.ok(!output.includes(body.slice(0, 40)), output);
+    }
   });
 });
 
