@@ -18,9 +18,10 @@ export interface Cluster extends KubeClient, AsyncDisposable {
   readonly node: Namespaces;
   /**
    * What the end and the rotation of all tokens of ServiceAccounts do to clients, without their hour: the kubelet writes
-   * new ones into the pods, and then the API server accepts the old ones no longer.
+   * new ones into the pods, and then the API server accepts the old ones no longer. `between` runs while it accepts both.
+   * The API server restarts before and after that.
    */
-  replaceTokens(): Promise<void>;
+  replaceTokens(between: () => Promise<unknown>): Promise<void>;
   /** The loopback port of this machine that leads to `HOST:PORT` in the node's network, such as that of a pod. */
   port(address: string): Promise<number>;
   load(...images: readonly ImageName[]): Promise<void>;
@@ -72,7 +73,11 @@ async function startIn(
     apiserver: controlPlane.apiserver,
     node,
     port: forwarding.port,
-    replaceTokens: () => controlPlane.replaceTokenKey(() => renewTokens(node, kubelet)),
+    replaceTokens: (between) =>
+      controlPlane.replaceTokenKey(async () => {
+        await renewTokens(node, kubelet);
+        await between();
+      }),
     load,
     [Symbol.asyncDispose]: stop,
   };
