@@ -183,6 +183,45 @@ describe('a reflector', { timeout: 60_000 }, () => {
     }
   });
 
+  it('reads everything again at once when its version is too old after an outage', async (test) => {
+    const played = await rig(test);
+    const { api, clock, failure, known, reflector } = played;
+    await reflector.synced;
+    await following(played);
+    const end = api.fault({ match: ({ verb }) => verb === 'watch', status: 500 });
+    api.dropWatches();
+    await failure();
+    for (let round = 1; round < 4; round++) {
+      await nextAttempt(clock);
+      await failure();
+    }
+    end();
+    api.put(configMap('a'));
+    api.compact(true);
+    await nextAttempt(clock);
+    await known('a');
+  });
+
+  it('does not spin on a server that sends the state and an event, and then a version that is too old', async (test) => {
+    const played = await rig(test);
+    const { api, clock, failure, known, reflector, watchRequests } = played;
+    await reflector.synced;
+    await following(played);
+    api.put(configMap('a'));
+    await known('a');
+    api.compact(true);
+    api.put(configMap('b'));
+    await known('a', 'b');
+    for (const [round, name] of ['c', 'd', 'e'].entries()) {
+      api.put(configMap(name));
+      await known('a', 'b', ...['c', 'd', 'e'].slice(0, round + 1));
+      api.compact(true);
+      assert.equal((await failure()).code, 'ERR_KUBE_GONE');
+      assert.equal(watchRequests(), round + 2);
+      await nextAttempt(clock);
+    }
+  });
+
   it('reads a new token from its file when the old one is no longer valid', async (test) => {
     const dir = await mkdtemp(join(tmpdir(), 'reflector-'));
     test.after(() => rm(dir, { recursive: true }));

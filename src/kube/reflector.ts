@@ -94,6 +94,8 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   #listedAt = 0;
   #relistMs = 0;
   #failures = 0;
+  /** A version that is too old is no failure, and everything is read at once, unless that was so a moment ago. */
+  #tooOldFailsUntil = Number.NEGATIVE_INFINITY;
   #settleSynced: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
   #interrupt: ((reason: unknown) => void) | undefined;
   version: string | undefined;
@@ -147,8 +149,11 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     const gone = problem instanceof KubeError && problem.code === 'ERR_KUBE_GONE';
     // Versions of a definition that was deleted say nothing of one that comes after it.
     if (gone || (problem instanceof KubeError && problem.status === 404)) this.#from = undefined;
+    if (gone && this.#options.clock.monotonic() >= this.#tooOldFailsUntil) {
+      this.#tooOldFailsUntil = this.#options.clock.monotonic() + SHORTEST_WATCH_MS;
+      return;
+    }
     this.#failures += 1;
-    if (gone && this.#failures === 1) return;
     const isRepeated = problem.message === this.problem?.message && codeOf(problem, '') === codeOf(this.problem, '');
     this.problem = problem;
     const said = problem instanceof KubeError ? problem.retryAfterMs : undefined;
