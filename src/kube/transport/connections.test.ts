@@ -235,6 +235,21 @@ describe('connections over HTTP/2', { timeout: 60_000 }, () => {
     assert.equal(await bodyOf(send()), '{}');
   });
 
+  it('give the whole body of a response that was complete before anybody read it', async (test) => {
+    const streams: ServerHttp2Stream[] = [];
+    const { send } = await rig(test, (stream, path) => {
+      streams.push(stream);
+      usual(stream, path);
+    });
+    for (const method of ['GET', 'PATCH'] as const) {
+      const response = await send('/version', method);
+      await until(() => streams.at(-1)?.destroyed === true);
+      // And once more, so that the end of the stream has arrived here too.
+      await bodyOf(send());
+      assert.equal(await text(response.body), '{}', method);
+    }
+  });
+
   it('pass other responses while a watch is not read', async (test) => {
     const { send, sessions } = await rig(test, (stream, path) => {
       stream.respond({ ':status': 200 });

@@ -1,8 +1,14 @@
 import { type OutgoingHttpHeaders, Agent as PlainAgent, request as plainRequest } from 'node:http';
-import { type ClientHttp2Session, connect as connectHttp2, constants, type IncomingHttpHeaders } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect as connectHttp2,
+  constants,
+  type IncomingHttpHeaders,
+} from 'node:http2';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP, type Socket } from 'node:net';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, limitedTo, linkedTo, unlessAborted } from '../../async/linked-signal.ts';
@@ -269,6 +275,34 @@ const PONG_MS = 15_000;
 /** Flow control lets a server send this much for each stream, and for all of them, before it waits for us. */
 const STREAM_WINDOW = 256 * 1024;
 const SESSION_WINDOW = 4 * 1024 * 1024;
+/** MB. Requests that are not sent yet count, and beyond the limit Node.js resets whatever is answered; its own is 10. */
+const SESSION_MEMORY = 128;
+
+/**
+ * What a stream receives. The stream itself says that it is closed as soon as all of it has arrived, although nobody has
+ * read it yet: Node.js 24 then refuses to iterate over it.
+ */
+function bodyOf(stream: ClientHttp2Stream): Readable {
+  const body = new Readable({
+    read: () => void stream.resume(),
+    destroy(error, done) {
+      stream.destroy(error ?? undefined);
+      done(error);
+    },
+  });
+  // Who reads it is told; nobody else needs to know.
+  body.on('error', () => undefined);
+  stream.on('data', (piece: Buffer) => {
+    if (!body.push(piece)) stream.pause();
+  });
+  stream.on('end', () => body.push(null));
+  stream.on('error', (error) => body.destroy(error));
+  stream.on('close', () => {
+    // Without an end, it was cut.
+    if (!stream.readableEnded) body.destroy(hangUp());
+  });
+  return body;
+}
 
 /** One HTTP/2 connection. It ends by itself when the server is silent or wants it, and when it is idle. */
 class Session implements Disposable {
@@ -293,7 +327,11 @@ class Session implements Disposable {
     // Node would leave out the brackets of an IPv6 address.
     this.#authority = server.host;
     const settings = { enablePush: false, initialWindowSize: STREAM_WINDOW };
-    const session = connectHttp2(server.origin, { createConnection: () => socket, settings });
+    const session = connectHttp2(server.origin, {
+      createConnection: () => socket,
+      settings,
+      maxSessionMemory: SESSION_MEMORY,
+    });
     this.#session = session;
     session.on('connect', () => {
       if (!session.destroyed) session.setLocalWindowSize(SESSION_WINDOW);
@@ -353,7 +391,7 @@ class Session implements Disposable {
       signal.addEventListener('abort', abort, { once: true });
       stream.on('response', (headers) => {
         this.hasAnswered = true;
-        resolve({ status: Number(headers[':status']), headers, body: stream });
+        resolve({ status: Number(headers[':status']), headers, body: bodyOf(stream) });
       });
       const isRefused = () => stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
       stream.on('error', (error) => reject(isRefused() ? new RefusedStream() : error));
