@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { bundle } from './build.ts';
 import { REPOSITORY, VERSION } from './image/content.ts';
 import { image } from './image/image.ts';
-import { type Architecture, architecturesOf, ociArchive } from './image/oci.ts';
+import { architecturesOf, nativeArchitecture, ociArchive } from './image/oci.ts';
 import { billOfMaterials } from './image/sbom.ts';
 import { ROOT } from './tree.ts';
 
@@ -14,11 +14,9 @@ Writes the image as an OCI archive (dist/meshcert-image.tar), with a bill of mat
 containerd imports the archive: ctr -n k8s.io images import FILE. skopeo copies it to a registry, as releases do.
 `;
 
-const native: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
-
 const { values } = parseArgs({
   options: {
-    arch: { type: 'string', default: native },
+    arch: { type: 'string', default: nativeArchitecture },
     output: { type: 'string', default: join(ROOT, 'dist', 'meshcert-image.tar') },
     help: { type: 'boolean', short: 'h', default: false },
   },

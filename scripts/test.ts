@@ -1,7 +1,10 @@
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { PARTS_VARIABLE } from '../test/bench/parts/part.ts';
 import { ROW_VARIABLE } from '../test/peers/build.ts';
 import { BUNDLE_VARIABLE, builtBundle } from './built-bundle.ts';
+import { nativeArchitecture } from './image/oci.ts';
+import { CACHE, nodeOf } from './image/sources.ts';
 import { run } from './run.ts';
 import { bundleTests } from './test-bundle.ts';
 import { testGroups } from './test-groups.ts';
@@ -15,7 +18,8 @@ const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
        npx tsx scripts/test.ts all
 
 A FILTER is part of a test file's path. What else starts with a dash goes to node --test. --newest tests with the newest
-Kubernetes, Istio and Consul in place of the pinned ones (docs/support.md).`;
+Kubernetes, Istio and Consul in place of the pinned ones (docs/support.md). --image-node, in every mode, runs the tests
+by the Node.js of the image in place of this one.`;
 
 /**
  * Number of runs of the model's property tests under test:model, some minutes' worth; the everyday suite runs fewer.
@@ -26,7 +30,8 @@ const MINUTE_MS = 60_000;
 const args = process.argv.slice(2);
 const mode = ['model', 'peers', 'cluster', 'all'].includes(args[0] ?? '') ? args.shift() : 'quick';
 const newest = args.includes('--newest');
-const options = args.filter((arg) => arg.startsWith('-') && arg !== '--newest');
+const byImage = args.includes('--image-node');
+const options = args.filter((arg) => arg.startsWith('-') && !['--newest', '--image-node'].includes(arg));
 const runs = mode === 'model' && /^\d+$/.test(args[0] ?? '') ? args.shift() : MODEL_RUNS;
 const filters = args.filter((arg) => !arg.startsWith('-'));
 
@@ -68,7 +73,8 @@ async function main(): Promise<number> {
   // node of a cluster keeps the machine busy by itself.
   const concurrency = mode === 'cluster' ? 1 : availableParallelism() + (withPeers ? 2 : 1);
   const node = ['--enable-source-maps', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];
-  return await run(process.execPath, [...node, ...options, ...bundle.files], env);
+  const program = byImage ? join(await nodeOf(nativeArchitecture, CACHE), 'node') : process.execPath;
+  return await run(program, [...node, ...options, ...bundle.files], env);
 }
 
 function belongs(file: string): boolean {

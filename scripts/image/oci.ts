@@ -23,6 +23,9 @@ export interface RunConfig {
 
 export type Architecture = 'amd64' | 'arm64';
 
+/** Of this machine. */
+export const nativeArchitecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
+
 /** The architectures of a list with commas. */
 export function architecturesOf(text: string): Architecture[] {
   return text.split(',').map((one) => {

@@ -70,6 +70,7 @@ function onOutputError(error: NodeJS.ErrnoException): void {
 }
 
 const FRAMES_SHOWN = 10;
+const UNHANDLED = 'ERR_UNHANDLED';
 
 /**
  * What nothing handled ends the process, and Kubernetes starts it again. Node.js would print the error with all its
@@ -79,7 +80,7 @@ function onUnhandled(error: unknown): void {
   const thrown = error instanceof Error ? error : new Error(String(error));
   const frames = (thrown.stack ?? '').split('\n').filter((line) => /^ +at /.test(line));
   const lines = [
-    `meshcert: ERR_UNHANDLED: ${safeMessage(`${thrown.name}: ${thrown.message}`)}`,
+    `meshcert: ${UNHANDLED}: ${safeMessage(`${thrown.name}: ${thrown.message}`)}`,
     ...frames.slice(0, FRAMES_SHOWN).map(printable),
     'Where a file of --adapter is named above, correct it, or run it in an agent of its own. Otherwise, please report it.',
   ];

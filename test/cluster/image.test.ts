@@ -5,12 +5,11 @@ import { test } from 'node:test';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { REPOSITORY, VERSION } from '../../scripts/image/content.ts';
 import { image } from '../../scripts/image/image.ts';
-import { type Architecture, ociArchive } from '../../scripts/image/oci.ts';
+import { nativeArchitecture, ociArchive } from '../../scripts/image/oci.ts';
 import { billOfMaterials } from '../../scripts/image/sbom.ts';
 import { discard, output, scratchDir } from '../peers/servers/process.ts';
 import { noCluster } from './node/machine.ts';
 
-const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 const name = `${REPOSITORY}:${VERSION}`;
 
 test('the image made twice, with everything downloaded again, has one digest', { skip: noCluster() }, async (t) => {
@@ -19,7 +18,7 @@ test('the image made twice, with everything downloaded again, has one digest', {
     const bundle = await builtBundle();
     const made = [];
     for (const cache of ['first', 'second']) {
-      const one = await image(architecture, bundle, join(dir, cache));
+      const one = await image(nativeArchitecture, bundle, join(dir, cache));
       const archive = ociArchive(name, [one]);
       made.push({ ...archive, one, bill: await billOfMaterials({ ...one, digest: archive.digest }) });
     }
@@ -51,7 +50,7 @@ test('the image made twice, with everything downloaded again, has one digest', {
 test('the bill of materials names Node.js, the libraries and the packages of the bundle', {
   skip: noCluster(),
 }, async () => {
-  const one = await image(architecture, await builtBundle());
+  const one = await image(nativeArchitecture, await builtBundle());
   const bill = JSON.parse(await billOfMaterials({ ...one, digest: 'sha256:0' }));
   const purls = bill.components.map((component: { purl: string }) => component.purl);
   for (const part of [

@@ -4,7 +4,14 @@ import { dirname, join } from 'node:path';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { REPOSITORY, VERSION } from '../../scripts/image/content.ts';
 import { image } from '../../scripts/image/image.ts';
-import { type Architecture, layer, ociArchive, type PlatformImage, type RunConfig } from '../../scripts/image/oci.ts';
+import {
+  type Architecture,
+  layer,
+  nativeArchitecture,
+  ociArchive,
+  type PlatformImage,
+  type RunConfig,
+} from '../../scripts/image/oci.ts';
 import { CACHE } from '../../scripts/image/sources.ts';
 import type { Entry } from '../../scripts/image/tar.ts';
 import { type PeerName, peer } from '../peers/build.ts';
@@ -18,8 +25,6 @@ const SOURCES = [
   ...['content', 'image', 'oci', 'sources', 'tar'].map((n) => `../../scripts/image/${n}.ts`),
   '../../scripts/licenses.ts',
 ];
-
-const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 interface Recipe {
   readonly name: string;
@@ -93,12 +98,15 @@ interface Plan {
 
 async function planOf(name: ImageName): Promise<Plan> {
   if (name === 'meshcert') return ofBundle(await builtBundle());
-  if (name === 'foreign') return ofBundle(await builtBundle(), architecture === 'arm64' ? 'amd64' : 'arm64');
+  if (name === 'foreign') return ofBundle(await builtBundle(), nativeArchitecture === 'arm64' ? 'amd64' : 'arm64');
   return name === 'previous' ? ofBundle((await previousRelease()).bundle) : ofPeer(RECIPES[name]);
 }
 
-async function ofBundle(bundle: string, of: Architecture = architecture): Promise<Plan> {
-  return { key: await readFile(bundle, 'utf8'), make: async () => ({ ...(await image(of, bundle)), architecture }) };
+async function ofBundle(bundle: string, of: Architecture = nativeArchitecture): Promise<Plan> {
+  return {
+    key: await readFile(bundle, 'utf8'),
+    make: async () => ({ ...(await image(of, bundle)), architecture: nativeArchitecture }),
+  };
 }
 
 async function ofPeer({ name, programs, libraries, tmp, config }: Recipe): Promise<Plan> {
@@ -110,7 +118,7 @@ async function ofPeer({ name, programs, libraries, tmp, config }: Recipe): Promi
     if (libraries) for (const [, file] of paths) files.push(...(await librariesOf(file)));
     if (tmp) files.push({ path: 'tmp', mode: 0o1777 });
     const layers = [layer(files, { compressed: false })];
-    return { architecture, layers, config: { Entrypoint: [`/${programs[0]}`], ...config } };
+    return { architecture: nativeArchitecture, layers, config: { Entrypoint: [`/${programs[0]}`], ...config } };
   };
   // A peer's path names what it was built from.
   return { key: JSON.stringify([name, paths, libraries, tmp, config]), make };

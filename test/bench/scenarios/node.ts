@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import type { Architecture } from '../../../scripts/image/oci.ts';
+import { nativeArchitecture } from '../../../scripts/image/oci.ts';
 import { CACHE, nodeOf } from '../../../scripts/image/sources.ts';
 import { cpuOf, peakOf, startBundle } from '../parts/bundle.ts';
 import { startPart } from '../parts/part.ts';
@@ -16,8 +16,7 @@ export const node: Scenario = {
   title: 'The Node.js of the image against the one of this run',
   same: 'The same bundle, the same work, two versions of Node.js in turn: CPU of one preflight handshake in a process that does nothing else; CPU and peak RSS of first issues as in `first`, with labels.',
   async run({ sizes, fleets, say }) {
-    const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
-    const image = join(await nodeOf(architecture, CACHE).catch(missing), 'node');
+    const image = join(await nodeOf(nativeArchitecture, CACHE).catch(missing), 'node');
     const world = await fleets.best;
     const [count = 0] = sizes.first;
     let fleet = 0;
