@@ -32,13 +32,13 @@ function rig() {
 }
 
 describe('later writes', () => {
-  it('go at once, eight at a time, while nothing is urgent', async () => {
+  it('go at once, sixteen at a time, while nothing is urgent', async () => {
     const { ask, end, open } = rig();
-    await ask(10);
-    assert.equal(open.length, 8);
+    await ask(18);
+    assert.equal(open.length, 16);
     await end();
     await end();
-    assert.equal(open.length, 8);
+    assert.equal(open.length, 16);
   });
 
   it('wait for all urgent writes', async () => {
