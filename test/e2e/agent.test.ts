@@ -313,3 +313,27 @@ function writes(world: AgentWorld): string[] {
     .filter(({ userAgent, verb }) => userAgent.startsWith('meshcert') && !['get', 'list', 'watch'].includes(verb))
     .map(({ verb, resource, name }) => `${verb} ${resource}/${verb === 'create' ? '' : name}`);
 }
+
+describe('a hundred MeshCertificates that begin together', () => {
+  it('have one gap between their Secrets and the objects of the gateway, and one status each', async () => {
+    await using world = await AgentWorld.start();
+    for (let at = 0; at < 100; at += 1) world.putCertificate({}, { name: `gw-${at}` });
+    world.follow();
+    const { requests } = world.api;
+    const statuses = () => requests.count({ resource: 'meshcertificates/status' });
+    await world.until('a status each', () => statuses() >= 100);
+    const writes = requests.entries.filter(
+      ({ verb, resource }) => verb === 'create' && ['secrets', 'tlscontexts'].includes(resource),
+    );
+    const sides = writes.filter(({ resource }, at) => resource !== writes[at - 1]?.resource);
+    assert.deepEqual(
+      sides.map(({ resource }) => resource),
+      ['secrets', 'tlscontexts'],
+    );
+    assert.equal(writes.length, 300);
+    const lastSecret = Math.max(...writes.filter(({ resource }) => resource === 'secrets').map(({ at }) => at));
+    const firstContext = Math.min(...writes.filter(({ resource }) => resource === 'tlscontexts').map(({ at }) => at));
+    assert.ok(firstContext - lastSecret >= 2_000, `${firstContext - lastSecret} ms`);
+    assert.equal(statuses(), 100);
+  });
+});
