@@ -1,6 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { nativeArchitecture } from '../../scripts/image/oci.ts';
+import { CACHE, nodeOf } from '../../scripts/image/sources.ts';
+import { run } from '../../scripts/run.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { peer } from '../peers/build.ts';
 import { Fleets } from './fleets.ts';
@@ -122,8 +126,14 @@ const { values, positionals } = parseArgs({
   },
 });
 
+/** Both sides of every comparison run by the Node.js of the image, which is what ships; undefined where it cannot be had. */
+const image = await nodeOf(nativeArchitecture, CACHE).then(
+  (directory) => join(directory, 'node'),
+  () => undefined,
+);
 if (values.help) process.stdout.write(USAGE);
-else process.exitCode = (await main()) || process.exitCode;
+else if (image === undefined || image === process.execPath) process.exitCode = (await main()) || process.exitCode;
+else process.exitCode = await run(image, ['--import', 'tsx', fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
 
 async function main(): Promise<number> {
   const unknown = positionals.filter((id) => !SCENARIOS.some((scenario) => scenario.id === id));
@@ -138,7 +148,7 @@ async function main(): Promise<number> {
   for (const scenario of chosen) {
     const started = performance.now();
     const say = (text: string) => process.stderr.write(`${scenario.id}: ${text}\n`);
-    const outcome = await run(scenario, { sizes, fleets, say });
+    const outcome = await play(scenario, { sizes, fleets, say });
     const seconds = (performance.now() - started) / 1000;
     outcomes.push({ scenario: { id: scenario.id, title: scenario.title, same: scenario.same }, seconds, ...outcome });
     say(`done in ${seconds.toFixed(0)} s`);
@@ -165,7 +175,7 @@ async function main(): Promise<number> {
   return broken(report).length === 0 ? 0 : 1;
 }
 
-async function run(
+async function play(
   scenario: Scenario,
   context: Parameters<Scenario['run']>[0],
 ): Promise<Pick<Outcome, 'findings' | 'missing'>> {

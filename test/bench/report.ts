@@ -111,7 +111,7 @@ Written by \`npm run bench -- --write\`, each section by the last run of its sce
 
 **Every time is a ratio of two things that were measured in turn in the same run**, because a time alone says more about the machine than about the program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, certificates) come from the API server's audit log and from the CA. They are exact, and the run fails if one exceeds its limit. Times never make a run fail.
 
-\`npm run bench\` runs all scenarios, \`npm run bench -- due push\` some of them, \`--quick\` uses smaller sizes, and \`--json\` is for programs. \`test/peers/build.ts\` builds the programs for comparison; the report names those that cannot be built.
+\`npm run bench\` runs all scenarios by the Node.js of the image, \`npm run bench -- due push\` some of them, \`--quick\` uses smaller sizes, and \`--json\` is for programs. \`test/peers/build.ts\` builds the programs for comparison; the report names those that cannot be built.
 
 ${all.join('\n\n')}
 `;

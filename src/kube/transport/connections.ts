@@ -286,7 +286,7 @@ function bodyOf(stream: ClientHttp2Stream): Readable {
   const body = new Readable({
     read: () => void stream.resume(),
     destroy(error, done) {
-      stream.destroy(error ?? undefined);
+      if (!stream.readableEnded) stream.destroy(error ?? undefined);
       done(error);
     },
   });

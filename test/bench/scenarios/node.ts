@@ -5,7 +5,7 @@ import { CACHE, nodeOf } from '../../../scripts/image/sources.ts';
 import { cpuOf, peakOf, startBundle } from '../parts/bundle.ts';
 import { startPart } from '../parts/part.ts';
 import type { PreflightPart } from '../parts/preflight.ts';
-import { missing, row, type Scenario } from '../scenario.ts';
+import { Missing, missing, row, type Scenario } from '../scenario.ts';
 import { interleaved } from '../statistics.ts';
 import { isIdentitySecret, isReady, observing, untilAll } from './first.ts';
 
@@ -13,9 +13,11 @@ const HANDSHAKES = 300;
 
 export const node: Scenario = {
   id: 'node',
-  title: 'The Node.js of the image against the one of this run',
+  title: 'The Node.js of the image against the one that runs npm',
   same: 'The same bundle, the same work, two versions of Node.js in turn: CPU of one preflight handshake in a process that does nothing else; CPU and peak RSS of first issues as in `first`, with labels.',
   async run({ sizes, fleets, say }) {
+    const other = process.env.npm_node_execpath;
+    if (other === undefined) throw new Missing('it needs npm run bench, which names the other Node.js');
     const image = join(await nodeOf(nativeArchitecture, CACHE).catch(missing), 'node');
     const world = await fleets.best;
     const [count = 0] = sizes.first;
@@ -37,18 +39,18 @@ export const node: Scenario = {
     const proofs = await interleaved(
       sizes.rounds,
       () => handshake(image),
-      () => handshake(process.execPath),
+      () => handshake(other),
     );
     say(`${count} first issues`);
     const issues = await interleaved(
       sizes.rounds,
       () => issue(image),
-      () => issue(process.execPath),
+      () => issue(other),
     );
     const about = `${world.kind}: ${count} first issues`;
     const cpu = (all: typeof issues.ours) => all.map(({ cpuMs }) => cpuMs);
     const peak = (all: typeof issues.ours) => all.map(({ peak }) => peak);
-    const version = execFileSync(image, ['--version'], { encoding: 'utf8' }).trim();
+    const versionOf = (file: string) => execFileSync(file, ['--version'], { encoding: 'utf8' }).trim();
     return {
       rows: [
         row('preflight handshake, CPU', 'ms', proofs.ours, proofs.theirs),
@@ -56,7 +58,7 @@ export const node: Scenario = {
         row(`${about}, peak RSS`, 'MiB', peak(issues.ours), peak(issues.theirs)),
       ],
       counts: [],
-      notes: [`meshcert: by the image’s Node.js ${version}; against: by ${process.version}`],
+      notes: [`meshcert: by the image’s Node.js ${versionOf(image)}; against: by ${versionOf(other)}`],
     };
   },
 };
