@@ -94,7 +94,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   #listedAt = 0;
   #relistMs = 0;
   #failures = 0;
-  /** A version that is too old is no failure, and everything is read at once, unless that was so a moment ago. */
+  /** Until then, a version that is too old counts as a failure. Afterwards, everything is read again at once. */
   #tooOldFailsUntil = Number.NEGATIVE_INFINITY;
   #settleSynced: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
   #interrupt: ((reason: unknown) => void) | undefined;

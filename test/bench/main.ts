@@ -126,14 +126,18 @@ const { values, positionals } = parseArgs({
   },
 });
 
-/** Both sides of every comparison run by the Node.js of the image, which is what ships; undefined where it cannot be had. */
-const image = await nodeOf(nativeArchitecture, CACHE).then(
-  (directory) => join(directory, 'node'),
-  () => undefined,
-);
 if (values.help) process.stdout.write(USAGE);
-else if (image === undefined || image === process.execPath) process.exitCode = (await main()) || process.exitCode;
-else process.exitCode = await run(image, ['--import', 'tsx', fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
+else process.exitCode = (await byImage()) || process.exitCode;
+
+/** Both sides of every comparison run by the Node.js of the image, which is what ships, or by this one where it is missing. */
+async function byImage(): Promise<number> {
+  const node = await nodeOf(nativeArchitecture, CACHE).then(
+    (directory) => join(directory, 'node'),
+    () => process.execPath,
+  );
+  if (node === process.execPath) return await main();
+  return await run(node, ['--import', 'tsx', fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
+}
 
 async function main(): Promise<number> {
   const unknown = positionals.filter((id) => !SCENARIOS.some((scenario) => scenario.id === id));

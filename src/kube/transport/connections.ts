@@ -286,11 +286,12 @@ function bodyOf(stream: ClientHttp2Stream): Readable {
   const body = new Readable({
     read: () => void stream.resume(),
     destroy(error, done) {
+      // Node.js ends a stream that was read to its end by itself. Where this destroyed it too, Node.js 20 corrupted its heap.
       if (!stream.readableEnded) stream.destroy(error ?? undefined);
       done(error);
     },
   });
-  // Who reads it is told; nobody else needs to know.
+  // The reader gets the error. Without a reader, it does not matter.
   body.on('error', () => undefined);
   stream.on('data', (piece: Buffer) => {
     if (!body.push(piece)) stream.pause();

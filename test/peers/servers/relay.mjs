@@ -4,8 +4,8 @@
 import { writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 
-// A port that is exposed here has the number that it has on the machine: below 61000, where a server took any free
-// port there. No outgoing connection of the namespace may hold that number.
+// A port that is exposed here has the number that it has on the machine, which is below 61000. Outgoing connections of
+// the namespace get ports above that, so none holds the number.
 writeFileSync('/proc/sys/net/ipv4/ip_local_port_range', '61000 65535');
 
 const join = (one, other) => {
